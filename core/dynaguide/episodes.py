@@ -1,0 +1,293 @@
+"""Episodes on disk, in robomimic's HDF5 schema. The only module that imports h5py.
+
+    data                attrs: total (frames in all), env_args (JSON: env_name, type, env_kwargs)
+    data/demo_0         attrs: num_samples, and what is known of the episode (behavior, seed, ...)
+    data/demo_0/actions (length, action)    rewards (length,)    dones (length,)
+    data/demo_0/obs/*   (length, numbers) or, for images, uint8 (length, height, width, channel)
+    mask/train          the names of the episodes of a split
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dynaguide.errors import UserError, unknown_name
+from dynaguide.files import existing_file, writable_folder
+
+Array = NDArray[Any]
+
+
+class Episode(NamedTuple):
+    """One episode in memory."""
+
+    name: str
+    actions: Array  # (length, action)
+    obs: dict[str, Array]  # (length, ...)
+    attrs: dict[str, Any]
+
+
+class EpisodeFile:
+    """A file of episodes, opened for reading; what is wrong with its layout is said when it is opened."""
+
+    def __init__(self, path: Path | str, *, split: str | None = None) -> None:
+        self.path = existing_file(path, "episode file")
+        self._file = _opened(self.path)
+        try:
+            self._data = _data_group(self._file, self.path)
+            self.names = _ordered(list(self._data)) if split is None else self._split_names(split)
+            if not self.names:
+                raise UserError(f"{self.path} has no episodes" + (f" in its split {split!r}" if split else ""))
+            self.lengths = np.array([self._checked_length(name) for name in self.names])
+        except UserError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "EpisodeFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self.episode(name) for name in self.names)
+
+    @property
+    def env_meta(self) -> dict[str, Any]:
+        """What made the data: env_name, type, env_kwargs; empty when the file does not say."""
+        return dict(json.loads(self._data.attrs.get("env_args", "{}")))
+
+    @property
+    def splits(self) -> list[str]:
+        return sorted(self._file["mask"]) if "mask" in self._file else []
+
+    @property
+    def action_size(self) -> int:
+        return int(self._demo(self.names[0])["actions"].shape[1])
+
+    @property
+    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Key -> shape of one frame, as stored (images: height, width, channel)."""
+        return {key: tuple(item.shape[1:]) for key, item in sorted(self._demo(self.names[0])["obs"].items())}
+
+    def is_image(self, key: str) -> bool:
+        return len(self.obs_shapes[key]) == 3
+
+    def attrs(self, name: str) -> dict[str, Any]:
+        """What is known of an episode."""
+        return {key: _plain(value) for key, value in self._demo(name).attrs.items()}
+
+    def episode(self, name: str, keys: Sequence[str] | None = None) -> Episode:
+        """A whole episode, with all observations or those named."""
+        wanted = list(self.obs_shapes) if keys is None else keys
+        return Episode(name, self.actions(name), {key: self.read(name, key) for key in wanted}, self.attrs(name))
+
+    def actions(self, name: str) -> Array:
+        return self._read(self._demo(name)["actions"], name, slice(None))
+
+    def read(self, name: str, key: str, frames: slice | int | Sequence[int] = slice(None)) -> Array:
+        """Some frames of one observation of one episode; a list of frames must be increasing."""
+        if key not in self._demo(name)["obs"]:
+            raise UserError(f"{self.path}, {name}: {unknown_name('observation', key, list(self._demo(name)['obs']))}")
+        return self._read(self._demo(name)["obs"][key], name, frames)
+
+    def check(self, keys: Sequence[str]) -> None:
+        """Refuse what would spoil training: actions outside [-1, 1], NaNs, images that are not uint8, shapes that differ between episodes."""
+        shapes = self.obs_shapes
+        for key in keys:
+            if key not in shapes:
+                raise UserError(f"{self.path}: {unknown_name('observation', key, list(shapes))}")
+        for name in self.names:
+            actions = self.actions(name)
+            _check_finite(actions, f"{self.path}, {name}: actions")
+            if np.abs(actions).max() > 1 + 1e-6:
+                raise UserError(f"{self.path}, {name}: actions reach {np.abs(actions).max():.4g}, expected [-1, 1] (scale them, as robomimic does)")
+            for key in keys:
+                self._check_observation(name, key, shapes[key])
+
+    def _check_observation(self, name: str, key: str, shape: tuple[int, ...]) -> None:
+        group = self._demo(name)["obs"]
+        where = f"{self.path}, {name}: {key}"
+        if key not in group:
+            raise UserError(f"{where} is missing, though other episodes have it")
+        if tuple(group[key].shape[1:]) != shape:
+            raise UserError(f"{where} has shape {tuple(group[key].shape[1:])} a frame, other episodes {shape}")
+        if len(shape) == 3 and group[key].dtype != np.uint8:
+            raise UserError(f"{where} is an image of {group[key].dtype}, expected uint8 (height, width, channel)")
+        if len(shape) < 3:
+            _check_finite(self.read(name, key), where)
+
+    def _split_names(self, split: str) -> list[str]:
+        if split not in self.splits:
+            hint = "" if self.splits else " (it has none: run data_processing_calvin/split_train_val.py)"
+            raise UserError(f"{self.path}: {unknown_name('split', split, self.splits)}{hint}")
+        return _ordered([name.decode() for name in self._file["mask"][split][()]])
+
+    def _demo(self, name: str) -> h5py.Group:
+        return self._data[name]
+
+    def _read(self, dataset: h5py.Dataset, name: str, frames: slice | int | Sequence[int]) -> Array:
+        try:
+            return np.asarray(dataset[frames])
+        except OSError as error:
+            raise UserError(f"{self.path}, {name}: {dataset.name} cannot be read (truncated or damaged)") from error
+
+    def _checked_length(self, name: str) -> int:
+        if name not in self._data:
+            raise UserError(f"{self.path}: a split names {name}, which is not in the file")
+        demo = self._data[name]
+        for part in ("actions", "obs"):
+            if part not in demo:
+                raise UserError(f"{self.path}: data/{name} has no {part!r}: not robomimic's schema")
+        length = int(demo["actions"].shape[0])
+        if demo["actions"].ndim != 2 or length == 0:
+            raise UserError(f"{self.path}: {name} is empty or its actions are not (length, action): shape {demo['actions'].shape}")
+        for key, item in demo["obs"].items():
+            if item.shape[0] != length:
+                raise UserError(f"{self.path}: {name} has {length} actions but {item.shape[0]} frames of {key}")
+        return length
+
+
+class EpisodeWriter:
+    """Writes episodes one by one.
+
+    A new file appears under its name when it is complete; with `append` each episode is in the file as soon as it is added, and what was there
+    before stays.
+    """
+
+    def __init__(self, path: Path | str, env_meta: Mapping[str, Any], *, append: bool = False, compression: str | None = "gzip") -> None:
+        self.path = Path(path)
+        writable_folder(self.path.parent)
+        self._compression = compression
+        self._in_place = append
+        self._target = self.path if append else self.path.with_name(f".{self.path.name}.part")
+        self._file = self._begin(env_meta)
+        self._data = self._file["data"]
+        self._count = len(self._data)
+        self._layout = self._known_layout()
+
+    def _begin(self, env_meta: Mapping[str, Any]) -> h5py.File:
+        if self._in_place and self.path.exists():
+            EpisodeFile(self.path).close()  # says what is wrong with it, if anything is
+            return h5py.File(self.path, "r+")
+        file = h5py.File(self._target, "w")
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps(dict(env_meta))
+        data.attrs["total"] = 0
+        return file
+
+    def _known_layout(self) -> dict[str, tuple[int, ...]] | None:
+        if not self._count:
+            return None
+        demo = self._data[next(iter(self._data))]
+        return {"actions": demo["actions"].shape[1:], **{key: item.shape[1:] for key, item in demo["obs"].items()}}
+
+    def __enter__(self) -> "EpisodeWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(keep=kind is None)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(
+        self, actions: Array, obs: Mapping[str, Array], *, rewards: Array | None = None, dones: Array | None = None, **attrs: Any
+    ) -> str:
+        """Append one episode; attrs (behavior, seed, ...) are stored with it. Returns its name."""
+        length = len(actions)
+        layout = {"actions": actions.shape[1:], **{key: value.shape[1:] for key, value in obs.items()}}
+        if length == 0 or any(len(value) != length for value in obs.values()):
+            raise UserError(f"{self.path}: an episode needs as many frames as actions, and at least one: {length} actions")
+        if self._layout is not None and layout != self._layout:
+            raise UserError(f"{self.path}: the episode to append has the layout {layout}, the file {self._layout}")
+        self._layout = layout
+        name = f"demo_{self._count}"
+        demo = self._data.create_group(name)
+        demo.create_dataset("actions", data=np.asarray(actions, np.float32))
+        demo.create_dataset("rewards", data=np.zeros(length, np.float32) if rewards is None else np.asarray(rewards, np.float32))
+        demo.create_dataset("dones", data=np.zeros(length, np.uint8) if dones is None else np.asarray(dones, np.uint8))
+        for key, value in obs.items():
+            self._write_observation(demo, key, np.asarray(value))
+        demo.attrs.update({"num_samples": length, **{key: value for key, value in attrs.items() if value is not None}})
+        self._data.attrs["total"] = int(self._data.attrs["total"]) + length
+        self._count += 1
+        if self._in_place:
+            self._file.flush()
+        return name
+
+    def _write_observation(self, demo: h5py.Group, key: str, value: Array) -> None:
+        if value.ndim == 4:  # one chunk a frame: a training window reads single frames
+            demo.create_dataset(f"obs/{key}", data=value, chunks=(1, *value.shape[1:]), compression=self._compression)
+        else:
+            demo.create_dataset(f"obs/{key}", data=value)
+
+    def close(self, *, keep: bool = True) -> None:
+        """Close the file; a new one that is not to be kept disappears."""
+        self._file.close()
+        if self._in_place:
+            return
+        if keep:
+            self._target.replace(self.path)
+        else:
+            self._target.unlink(missing_ok=True)
+
+
+def split(path: Path | str, *, ratio: float, seed: int = 0) -> dict[str, list[str]]:
+    """Set a share of the episodes aside for validation, as mask/train and mask/valid in the file itself."""
+    if not 0 < ratio < 1:
+        raise UserError(f"the share for validation must lie between 0 and 1, not {ratio}")
+    with EpisodeFile(path) as file:
+        names = file.names
+    if len(names) < 2:
+        raise UserError(f"{path} has one episode: nothing to split")
+    held_out = max(1, round(ratio * len(names)))
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    chosen = {"valid": _ordered([names[i] for i in shuffled[:held_out]]), "train": _ordered([names[i] for i in shuffled[held_out:]])}
+    with h5py.File(path, "r+") as writable:
+        for name, members in chosen.items():
+            if f"mask/{name}" in writable:
+                del writable[f"mask/{name}"]
+            writable[f"mask/{name}"] = np.array(members, dtype="S")
+    return chosen
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = "is truncated" if "truncated" in str(error) else "is not an HDF5 file, or is damaged"
+        raise UserError(f"episode file {path} {reason}") from error
+
+
+def _data_group(file: h5py.File, path: Path) -> h5py.Group:
+    if "data" not in file or not isinstance(file["data"], h5py.Group):
+        found = ", ".join(sorted(file)) or "nothing"
+        raise UserError(f"{path} is not in robomimic's schema: it has no group 'data' (found: {found})")
+    return file["data"]
+
+
+def _ordered(names: list[str]) -> list[str]:
+    """demo_2 before demo_10."""
+    return sorted(names, key=lambda name: (int(name.rpartition("_")[2]) if name.rpartition("_")[2].isdigit() else -1, name))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_finite(values: Array, where: str) -> None:
+    if not np.isfinite(values).all():
+        frame = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise UserError(f"{where} has a NaN or an infinity at frame {frame}")

@@ -1,0 +1,1 @@
+"""The guided diffusion policy, in robomimic's file formats."""

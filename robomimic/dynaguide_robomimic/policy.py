@@ -1,0 +1,178 @@
+"""The diffusion policy: what it sees, what it predicts, and its place in the seam."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dynaguide.chunks import Windows
+from dynaguide.errors import UserError
+from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
+from dynaguide_robomimic.config import PolicyConfig, Schedule, VisualCoreKwargs
+from dynaguide_robomimic.crops import centre_crop, random_crop
+from dynaguide_robomimic.networks import Backbone, ConditionalUNet1D, SpatialSoftmax, VisualCore, pixel_conv, resnet18
+
+GOAL = "goal/"  # prefix of a goal's key in an observation
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the data looks like. Observation shapes are (channel, height, width) for images; their order is the order of the features."""
+
+    action: int
+    obs: dict[str, tuple[int, ...]]
+    goal: dict[str, tuple[int, ...]]
+
+
+class ObservationEncoder(nn.Module):
+    """A group of observations (the current frames, or a goal) -> features, keys in order, for one frame."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], config: PolicyConfig) -> None:
+        super().__init__()
+        rgb = config.observation.encoder.rgb
+        self.shapes = shapes
+        self.crop = (rgb.obs_randomizer_kwargs.crop_height, rgb.obs_randomizer_kwargs.crop_width) if rgb.obs_randomizer_class else None
+        self.obs_nets = nn.ModuleDict({key: _camera(key, shape, rgb.core_kwargs, self.crop) for key, shape in shapes.items() if len(shape) == 3})
+        for key, shape in shapes.items():
+            if len(shape) == 1:
+                self.register_buffer(f"mean_{key}", torch.zeros(shape))
+                self.register_buffer(f"std_{key}", torch.ones(shape))
+
+    @property
+    def features(self) -> int:
+        return sum(self.obs_nets[key].features if key in self.obs_nets else shape[0] for key, shape in self.shapes.items())  # type: ignore[misc]
+
+    def normalise(self, key: str, mean: Tensor, std: Tensor) -> None:
+        """Standardise a low-dimensional observation from now on; the numbers travel with the weights."""
+        getattr(self, f"mean_{key}").copy_(mean)
+        getattr(self, f"std_{key}").copy_(std)
+
+    def forward(self, frame: dict[str, Tensor]) -> Float[Tensor, "batch feature"]:
+        return torch.cat([self._encode(key, frame[key]) for key in self.shapes], dim=-1)
+
+    def _encode(self, key: str, value: Tensor) -> Tensor:
+        if key not in self.obs_nets:
+            return (value - getattr(self, f"mean_{key}")) / getattr(self, f"std_{key}")
+        image = to_float_image(value)
+        if self.crop is not None:
+            image = random_crop(image, self.crop) if self.training else centre_crop(image, self.crop)
+        return self.obs_nets[key](image)  # type: ignore[no-any-return]
+
+
+class DiffusionPolicy(nn.Module):
+    """A conditional U-Net over action chunks, fit for the seam: `given(obs)` encodes once and returns the noise predictor."""
+
+    def __init__(self, config: PolicyConfig, shapes: Shapes) -> None:
+        super().__init__()
+        self.config, self.shapes = config, shapes
+        self.history = config.algo.horizon.observation_horizon
+        self.encoders = nn.ModuleDict({"obs": ObservationEncoder(shapes.obs, config)})
+        if shapes.goal:
+            self.encoders["goal"] = ObservationEncoder(shapes.goal, config)
+        unet = config.algo.unet
+        self.noise_pred_net = ConditionalUNet1D(
+            shapes.action,
+            self.history * self._features("obs") + self._features("goal"),
+            step_embedding=unet.diffusion_step_embed_dim,
+            widths=unet.down_dims,
+            kernel=unet.kernel_size,
+            groups=unet.n_groups,
+        )
+        self.scheduler = make_scheduler(config.schedule, ddim=config.algo.ddim.enabled)
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        return self.config.algo.horizon.prediction_horizon, self.shapes.action
+
+    @property
+    def inference_steps(self) -> int:
+        return self.config.schedule.num_inference_timesteps
+
+    @property
+    def windows(self) -> Windows:
+        """How its training examples are cut: robomimic's chunks start with the oldest frame, and repeat the last action past the end."""
+        horizon = self.config.algo.horizon.prediction_horizon
+        return Windows(self.history, horizon, 1 - self.history, "repeat", "last" if self.shapes.goal else None)
+
+    @property
+    def first_action(self) -> int:
+        """The index in a chunk of the action that belongs to the current frame."""
+        return -self.windows.offset
+
+    @property
+    def obs_keys(self) -> list[str]:
+        return [*self.shapes.obs, *(GOAL + key for key in self.shapes.goal)]
+
+    def encode(self, obs: Observation) -> Float[Tensor, "batch condition"]:
+        """All frames' features, oldest frame first, then the goal's."""
+        frames = {key: obs[key].flatten(0, 1) for key in self.shapes.obs}
+        features = self.encoders["obs"](frames).unflatten(0, (-1, self.history)).flatten(1)
+        if not self.shapes.goal:
+            return features  # type: ignore[no-any-return]
+        goal = self.encoders["goal"]({key: obs[GOAL + key][:, -1] for key in self.shapes.goal})
+        return torch.cat([features, goal], dim=-1)
+
+    def predict_noise(self, noisy: ActionChunk, timestep: Tensor | int, condition: Float[Tensor, "batch condition"]) -> ActionChunk:
+        steps = torch.as_tensor(timestep, device=noisy.device, dtype=noisy.dtype).expand(len(noisy))
+        return self.noise_pred_net(noisy, steps, condition)  # type: ignore[no-any-return]
+
+    def given(self, obs: Observation) -> BoundPolicy:
+        """The seam's side of the policy: images are encoded here, once for all denoising steps and candidates."""
+        self._check(obs)
+        condition = self.encode(obs)
+        return BoundPolicy(lambda noisy, timestep: self.predict_noise(noisy, timestep, repeat_rows(condition, len(noisy))))
+
+    def _check(self, obs: Observation) -> None:
+        expected = {**self.shapes.obs, **{GOAL + key: shape for key, shape in self.shapes.goal.items()}}
+        for key, shape in expected.items():
+            if key not in obs:
+                raise UserError(f"the policy needs the observation {key!r} (given: {', '.join(obs)})")
+            frames = self.history if key in self.shapes.obs else 1
+            if tuple(obs[key].shape[1:]) != (frames, *shape):
+                raise UserError(f"the policy was trained on {key} of shape {(frames, *shape)} (frames first), not {tuple(obs[key].shape[1:])}")
+
+    def _features(self, group: str) -> int:
+        return self.encoders[group].features if group in self.encoders else 0  # type: ignore[return-value]
+
+
+def make_scheduler(schedule: Schedule, *, ddim: bool) -> Any:
+    """diffusers' scheduler as the configuration describes it."""
+    common = {
+        "num_train_timesteps": schedule.num_train_timesteps,
+        "beta_schedule": schedule.beta_schedule,
+        "clip_sample": schedule.clip_sample,
+        "clip_sample_range": schedule.clip_sample_range,
+        "prediction_type": schedule.prediction_type,
+        "timestep_spacing": schedule.timestep_spacing,
+    }
+    try:
+        if ddim:
+            return DDIMScheduler(**common, set_alpha_to_one=schedule.set_alpha_to_one, steps_offset=schedule.steps_offset)
+        return DDPMScheduler(**common)
+    except NotImplementedError as error:
+        raise UserError(f"beta_schedule {schedule.beta_schedule!r} is not one of diffusers'") from error
+
+
+def _camera(key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, crop: tuple[int, int] | None) -> VisualCore:
+    height, width = crop or shape[1:]
+    if height > shape[1] or width > shape[2]:
+        raise UserError(f"the config crops {key} to {height} x {width}, but its images are {shape[1]} x {shape[2]}")
+    backbone = resnet18(pretrained=kwargs.backbone_kwargs.pretrained) if kwargs.backbone_class == "ResNet18Conv" else pixel_conv(kwargs.backbone_kwargs.channels)
+    pool = SpatialSoftmax(
+        backbone.channels,
+        _map_size(backbone, height, width),
+        kwargs.pool_kwargs.num_kp,
+        temperature=kwargs.pool_kwargs.temperature,
+        learnable=kwargs.pool_kwargs.learnable_temperature,
+        noise_std=kwargs.pool_kwargs.noise_std,
+    )
+    return VisualCore(backbone, pool, kwargs.pool_kwargs.num_kp, kwargs.feature_dimension)
+
+
+@torch.no_grad()
+def _map_size(backbone: Backbone, height: int, width: int) -> tuple[int, int]:
+    rows, columns = backbone(torch.zeros(1, 3, height, width)).shape[-2:]
+    return rows, columns
