@@ -51,13 +51,13 @@ class Batch(NamedTuple):
     obs: dict[str, Tensor]  # (batch, history, ...)
     actions: Tensor  # (batch, horizon, action)
     outcome: dict[str, Tensor]  # (batch, 1, ...)
-    index: Tensor  # (batch,) which windows these are
+    windows: Tensor  # (batch,) their numbers in the dataset
 
     def to(self, device: torch.device) -> "Batch":
         def moved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {key: value.to(device, non_blocking=True) for key, value in tensors.items()}
 
-        return Batch(moved(self.obs), self.actions.to(device), moved(self.outcome), self.index.to(device))
+        return Batch(moved(self.obs), self.actions.to(device), moved(self.outcome), self.windows.to(device))
 
 
 class ChunkDataset(Dataset[Batch]):
@@ -226,5 +226,5 @@ class _Steps:
         return (self._order.indices(step) for step in range(self._start, self._stop))
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -20,7 +20,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 def parser(description: str | None, *, example: str) -> argparse.ArgumentParser:
     """A parser with this project's help layout and the flag that every script has."""
     made = argparse.ArgumentParser(description=description, epilog=f"example:\n  {example}", formatter_class=_Help)
-    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error; training stops after ten steps")
     return made
 
 

@@ -1,10 +1,10 @@
 """Episodes on disk, in robomimic's HDF5 schema. The only module that imports h5py.
 
-    data                attrs: total (frames in all), env_args (JSON: env_name, type, env_kwargs)
-    data/demo_0         attrs: num_samples, and what is known of the episode (behavior, seed, ...)
-    data/demo_0/actions (length, action)    rewards (length,)    dones (length,)
-    data/demo_0/obs/*   (length, numbers) or, for images, uint8 (length, height, width, channel)
-    mask/train          the names of the episodes of a split
+data                attrs: total (frames in all), env_args (JSON: env_name, type, env_kwargs)
+data/demo_0         attrs: num_samples, and what is known of the episode (behavior, seed, ...)
+data/demo_0/actions (length, action)    rewards (length,)    dones (length,)
+data/demo_0/obs/*   (length, numbers) or, for images, uint8 (length, height, width, channel)
+mask/train          the names of the episodes of a split
 """
 
 import json
@@ -202,9 +202,7 @@ class EpisodeWriter:
     def __len__(self) -> int:
         return self._count
 
-    def add(
-        self, actions: Array, obs: Mapping[str, Array], *, rewards: Array | None = None, dones: Array | None = None, **attrs: Any
-    ) -> str:
+    def add(self, actions: Array, obs: Mapping[str, Array], *, rewards: Array | None = None, dones: Array | None = None, **attrs: Any) -> str:
         """Append one episode; attrs (behavior, seed, ...) are stored with it. Returns its name."""
         length = len(actions)
         layout = {"actions": actions.shape[1:], **{key: value.shape[1:] for key, value in obs.items()}}

@@ -15,7 +15,7 @@ def seed_everything(*numbers: int) -> None:
     """Python's, numpy's and torch's global generators."""
     seed = mixed(*numbers)
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (other people's code draws from it)
     torch.manual_seed(seed)
 
 

@@ -97,7 +97,7 @@ class Video(_Silent):
 
 
 class Traces(_Silent):
-    """The denoising of the first decisions of an episode, as .npz: noisy, clean_estimate, noise, guidance, denoised (step, horizon, action), timestep."""
+    """The denoising of an episode's first decisions, as .npz: noisy, clean_estimate, noise, guidance, denoised, each (step, horizon, action)."""
 
     def __init__(self, folder: Path | str, *, decisions: int = 1) -> None:
         self._folder, self._limit = writable_folder(folder), decisions
@@ -120,7 +120,7 @@ class Traces(_Silent):
         arrays["executed"] = decision.actions[row]
         frames = {f"obs/{key}": value[row] for key, value in decision.frames.items()}
         with written_whole(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays, **frames)
+            np.savez_compressed(file, **arrays, **frames)  # type: ignore[arg-type]
 
 
 _OF_THE_MOMENT = ("noisy", "clean_estimate", "noise")

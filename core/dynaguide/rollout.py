@@ -36,11 +36,19 @@ class StepRecord(NamedTuple):
     frame: Array | None  # a rendered picture, where a recorder asked for one
 
 
+class Executed(NamedTuple):
+    """What a decision came to: `info["executed"]` of a `ChunkStep`."""
+
+    steps: list[StepRecord]  # empty unless recording
+    length: int  # simulator steps since the reset
+    info: dict[str, Any]  # the environment's own, of its last step
+
+
 class ChunkStep(gym.Wrapper[Any, Any, Any, Any]):
     """An environment whose action is a whole decision, (steps, action), and whose observation is the last `history` frames.
 
     horizon       simulator steps after which an episode is truncated
-    record        put every simulator step into info["steps"]
+    record        keep every simulator step in info["executed"]
     frame_every   render every so many simulator steps while recording; 0 never
     A decision of NaNs leaves the environment alone: a vector environment waits so for its other members.
     """
@@ -62,7 +70,9 @@ class ChunkStep(gym.Wrapper[Any, Any, Any, Any]):
         return self._stack(), info
 
     def step(self, action: Array) -> tuple[Frames, float, bool, bool, dict[str, Any]]:
-        records, total, terminated, truncated, info = [], 0.0, False, False, {}
+        records: list[StepRecord] = []
+        info: dict[str, Any] = {}
+        total, terminated, truncated = 0.0, False, False
         for one in action:
             if np.isnan(one).any() or terminated or truncated:
                 break
@@ -77,7 +87,7 @@ class ChunkStep(gym.Wrapper[Any, Any, Any, Any]):
                 records.append(StepRecord(before, one, float(reward), terminated, frame))  # type: ignore[arg-type]
         if (terminated or truncated) and self._record and self._frame_every:
             records[-1] = records[-1]._replace(frame=self.env.render())  # type: ignore[arg-type]
-        return self._stack(), total, terminated, truncated, {**info, "steps": records, "length": self._count}
+        return self._stack(), total, terminated, truncated, {"executed": Executed(records, self._count, info)}
 
     def _wants_frame(self) -> bool:
         return bool(self._record and self._frame_every and self._count % self._frame_every == 0)
@@ -188,7 +198,7 @@ class _Rollout:
     ) -> None:
         self.envs, self.agent, self.waiting, self.recorders, self.options = envs, agent, waiting, recorders, options
         self.slots: list[_Slot | None] = [self._next_slot() for _ in range(envs.num_envs)]
-        self.frames, _ = envs.reset(seed=[slot.seed if slot else 0 for slot in self.slots], options=options)
+        self.frames, _ = self._reset(options)
         self.results: dict[int, EpisodeResult] = {}
 
     def slots_in_use(self) -> list[int]:
@@ -207,15 +217,17 @@ class _Rollout:
         self.frames, rewards, terminated, truncated, infos = self.envs.step(everyone)
         for index, slot in zip(running, slots, strict=True):
             slot.total += float(rewards[index])
-            slot.steps += infos["steps"][index]
+            executed: Executed = infos["executed"][index]
+            slot.steps += executed.steps
             if terminated[index] or truncated[index]:
-                self._finish(index, slot, _info_of(infos, index))
+                self._finish(index, slot, executed)
         self._refill(terminated | truncated)
 
-    def _finish(self, index: int, slot: _Slot, info: dict[str, Any]) -> None:
+    def _finish(self, index: int, slot: _Slot, executed: Executed) -> None:
+        info = executed.info
         result = EpisodeResult(
             seed=slot.seed,
-            length=int(info["length"]),
+            length=executed.length,
             seconds=round(time.perf_counter() - slot.began, 4),
             episode_return=slot.total,
             success=bool(info.get("success", slot.total > 0)),
@@ -230,9 +242,11 @@ class _Rollout:
     def _refill(self, over: Array) -> None:
         """Finished members start their next episode; those without one are reset all the same, as Gymnasium asks, and then left alone."""
         if over.any() and self.slots_in_use():
-            seeds = [slot.seed if slot else 0 for slot in self.slots]
-            fresh, _ = self.envs.reset(seed=seeds, options={**(self.options or {}), "reset_mask": over})
-            self.frames = fresh
+            self.frames, _ = self._reset({**(self.options or {}), "reset_mask": over})
+
+    def _reset(self, options: dict[str, Any] | None) -> tuple[Frames, dict[str, Any]]:
+        seeds = [slot.seed if slot else 0 for slot in self.slots]
+        return self.envs.reset(seed=seeds, options=options)  # type: ignore[arg-type]  # a list is fine for a vector environment
 
     def _next_slot(self) -> _Slot | None:
         if not self.waiting:
@@ -241,12 +255,7 @@ class _Rollout:
         return _Slot(seed, generator(seed), time.perf_counter())
 
 
-def _info_of(infos: dict[str, Any], index: int) -> dict[str, Any]:
-    """One member's info out of a vector environment's."""
-    return {key: value[index] for key, value in infos.items() if not key.startswith("_") and infos.get(f"_{key}", np.ones(index + 1))[index]}
-
-
 def _stacked(space: gym.Space[Any], history: int) -> gym.Space[Any]:
     if not isinstance(space, gym.spaces.Box):
         raise UserError(f"observations must be boxes, not {space}")
-    return gym.spaces.Box(np.stack([space.low] * history), np.stack([space.high] * history), dtype=space.dtype.type)  # type: ignore[union-attr]
+    return gym.spaces.Box(np.stack([space.low] * history), np.stack([space.high] * history), dtype=space.dtype.type)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -13,6 +13,8 @@ from dynaguide.guidance import Guidance, no_guidance
 from dynaguide.selectors import first
 from dynaguide.types import (
     ActionChunk,
+    BoundGuidance,
+    BoundPolicy,
     ChunkFunction,
     Denoiser,
     Denoising,
@@ -75,7 +77,7 @@ def ready(scheduler: Any, inference_steps: int) -> Any:
 def moment(
     scheduler: Any, timestep: int, noisy: ActionChunk, noise: ActionChunk, steps_left: int = 1, to_actions: ChunkFunction = identity
 ) -> Denoising:
-    """Where the reverse process stands: the clean estimate is (a^k - sqrt(1 - alpha_bar_k) eps) / sqrt(alpha_bar_k), clamped if the scheduler does."""
+    """Where the reverse process stands; the clean estimate (a^k - sqrt(1 - alpha_bar_k) eps) / sqrt(alpha_bar_k) is clamped if the scheduler does."""
     alpha_bar = scheduler.alphas_cumprod[timestep].to(noisy)
     noise_std = (1 - alpha_bar).sqrt()
     clean = (noisy - noise_std * noise) / alpha_bar.sqrt()
@@ -85,7 +87,6 @@ def moment(
     return Denoising(noisy, clean, noise_std, noise, timestep, steps_left, to_actions)
 
 
-@torch.no_grad()
 def denoise(policy: Denoiser, obs: Observation, steering: Steering, rngs: list[torch.Generator]) -> Iterator[GuidedStep]:
     """Algorithm 1 with all of its slots: yields every step of the reverse process, the last one ending in the finished chunks.
 
@@ -93,24 +94,44 @@ def denoise(policy: Denoiser, obs: Observation, steering: Steering, rngs: list[t
     """
     if len(rngs) != batch_size(obs):
         raise UserError(f"steering needs one random generator a row of the observation: {len(rngs)} for {batch_size(obs)} rows")
-    scheduler = ready(policy.scheduler, policy.inference_steps)
-    options = {"use_clipped_model_output": steering.consistent_clamp} if isinstance(scheduler, DDIMScheduler) else {}
-    predict_noise, to_actions = policy.given(obs)
-    guide = steering.guidance.given(obs)
     rngs = [rng for rng in rngs for _ in range(steering.candidates)]
-    chunk = steering.noise(obs, (len(rngs), *policy.action_shape), rngs)
+    scheduler = ready(policy.scheduler, policy.inference_steps)
+    with torch.no_grad():
+        reverse = _Reverse(scheduler, steering, rngs, policy.given(obs), steering.guidance.given(obs))
+        chunk = steering.noise(obs, (len(rngs), *policy.action_shape), rngs)
     timesteps = scheduler.timesteps.tolist()
     for index, timestep in enumerate(timesteps):
         for repeat in range(steering.repeats):
-            at = moment(scheduler, timestep, chunk, predict_noise(chunk, timestep), len(timesteps) - index, to_actions)
-            guidance = guide(at)
-            step = scheduler.step(at.noise - at.noise_std * guidance, timestep, chunk, generator=rngs, **options)
-            yield GuidedStep(at, guidance, step.prev_sample)
-            chunk = step.prev_sample
-            if steering.renoise and repeat < steering.repeats - 1:
-                alpha_bar = 1 - at.noise_std.square()
-                fresh = gaussian(obs, (len(rngs), *policy.action_shape), rngs)
-                chunk = alpha_bar.sqrt() * step.pred_original_sample + at.noise_std * fresh
+            step, clean = reverse.step(chunk, timestep, len(timesteps) - index)
+            yield step
+            again = steering.renoise and repeat < steering.repeats - 1
+            chunk = reverse.back_to(timestep, clean, obs) if again else step.denoised
+
+
+class _Reverse(NamedTuple):
+    """The reverse process of one batch: a policy and a guidance that have seen their observation."""
+
+    scheduler: Any
+    steering: Steering
+    rngs: list[torch.Generator]
+    policy: BoundPolicy
+    guide: BoundGuidance
+
+    @torch.no_grad()
+    def step(self, chunk: ActionChunk, timestep: int, steps_left: int) -> tuple[GuidedStep, ActionChunk]:
+        """a^k -> a^(k-1), and the clean estimate that the step went by."""
+        noise = self.policy.predict_noise(chunk, timestep)
+        at = moment(self.scheduler, timestep, chunk, noise, steps_left, self.policy.to_actions)
+        guidance = self.guide(at)
+        clamp = {"use_clipped_model_output": self.steering.consistent_clamp} if isinstance(self.scheduler, DDIMScheduler) else {}
+        made = self.scheduler.step(noise - at.noise_std * guidance, timestep, chunk, generator=self.rngs, **clamp)
+        return GuidedStep(at, guidance, made.prev_sample), made.pred_original_sample
+
+    @torch.no_grad()
+    def back_to(self, timestep: int, clean: ActionChunk, obs: Observation) -> ActionChunk:
+        """The clean estimate under fresh noise of step k."""
+        fresh = gaussian(obs, (clean.shape[0], clean.shape[1], clean.shape[2]), self.rngs)
+        return self.scheduler.add_noise(clean, fresh, torch.full((len(clean),), timestep, device=clean.device))
 
 
 def sample_actions(

@@ -1,7 +1,7 @@
 """One training loop for every model here.
 
-A run is a folder: state.pt (to resume from), model.safetensors (the averaged weights so far), snapshots/, metrics.jsonl and TensorBoard's events. Every
-random draw of a step follows from the seed and the step's number, so a run that was killed and resumed ends with the same weights.
+A run is a folder: state.pt (to resume from), model.safetensors (the averaged weights so far), snapshots/, metrics.jsonl and TensorBoard's events.
+Every random draw of a step follows from the seed and the step's number, so a run that was killed and resumed ends with the same weights.
 """
 
 import json
@@ -68,7 +68,6 @@ class TrainingPlan:
         return rate * self.decay ** sum(step >= milestone for milestone in self.milestones)
 
 
-
 class Data(NamedTuple):
     """What to train on, and what to validate on."""
 
@@ -76,9 +75,7 @@ class Data(NamedTuple):
     valid: ChunkDataset | None = None
 
 
-def train(
-    objective: nn.Module, data: Data, plan: TrainingPlan, folder: Path, *, export: Export, device: torch.device, resume: bool = False
-) -> Path:
+def train(objective: nn.Module, data: Data, plan: TrainingPlan, folder: Path, *, export: Export, device: torch.device, resume: bool = False) -> Path:
     """Minimise `objective(batch)["loss"]`; further entries of what it returns are logged.
 
     export    writes the trained model; called with the averaged weights in place
@@ -105,7 +102,8 @@ class _Run:
         self.plan, self.folder, self.export = plan, writable_folder(folder), export
         self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=plan.mixed_precision)
         self.objective = objective.to(self.accelerator.device)
-        optimizer = torch.optim.AdamW(self.objective.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+        fused = self.accelerator.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(self.objective.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=fused)
         self.ema = None if plan.ema_power is None else _average(self.objective, plan.ema_power, plan.ema_max_decay)
         self.prepared, self.optimizer = self.accelerator.prepare(self.objective, optimizer)
         self.metrics = _Metrics(folder, plan.log_every) if self.accelerator.is_main_process else None
@@ -130,7 +128,15 @@ class _Run:
         return self.done
 
     def progress(self, source: Iterator[Batch], start: int) -> Iterator[Batch]:
-        bar = tqdm(source, total=self.plan.steps, initial=start, desc=self.folder.name, unit="step", disable=not self.accelerator.is_main_process)
+        bar = tqdm(
+            source,
+            total=self.plan.steps,
+            initial=start,
+            desc=self.folder.name,
+            unit="step",
+            mininterval=1,
+            disable=not self.accelerator.is_main_process,
+        )
         return iter(bar)
 
     def step(self, step: int, batch: Batch) -> None:
@@ -266,7 +272,7 @@ class _Metrics:
 
 
 def _average(objective: nn.Module, power: float, max_decay: float) -> EMAModel:
-    return EMAModel(objective.parameters(), decay=max_decay, power=power, use_ema_warmup=True, inv_gamma=1.0)
+    return EMAModel(objective.parameters(), decay=max_decay, power=power, use_ema_warmup=True, inv_gamma=1.0, foreach=True)
 
 
 def _due(done: int, every: int | None, last: bool) -> bool:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-
 from dynaguide import checkpoint
 from dynaguide.errors import UserError
 from dynaguide.files import existing_file, written_whole
+from torch import Tensor
+
 from dynaguide_robomimic.config import config_from
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
 
@@ -65,7 +65,7 @@ def _without_pretraining(config: Any) -> Any:
     return config_from(text, "checkpoint")
 
 
-# --- robomimic's format -------------------------------------------------------------------------------------------------------------------------------
+# robomimic's format
 
 
 def export_robomimic(path: Path, policy: DiffusionPolicy, env_meta: dict[str, Any]) -> None:
@@ -173,7 +173,13 @@ def _robomimic_state(policy: DiffusionPolicy) -> Iterator[tuple[str, Tensor]]:
         for key in encoder.obs_nets:  # type: ignore[union-attr]
             ours = f"encoders.{group}.obs_nets.{key}."
             theirs = f"policy.obs_encoder.nets.{group}.obs_nets.{key}."
-            for target, source in (("backbone.", "backbone."), ("pool.", "pool."), ("nets.0.", "backbone."), ("nets.1.", "pool."), ("nets.3.", "project.")):
+            for target, source in (
+                ("backbone.", "backbone."),
+                ("pool.", "pool."),
+                ("nets.0.", "backbone."),
+                ("nets.1.", "pool."),
+                ("nets.3.", "project."),
+            ):
                 for name in state:
                     if name.startswith(ours + source):
                         yield theirs + target + name.removeprefix(ours + source), state[name]

@@ -289,13 +289,18 @@ def _complaints(config: PolicyConfig) -> list[str]:
             width % algo.unet.n_groups == 0 for width in algo.unet.down_dims
         ),
         "observation.modalities.obs names no observation": bool(modalities.obs.low_dim or modalities.obs.rgb),
-        "depth and scan observations are not supported": not any((*modalities.obs.depth, *modalities.obs.scan, *modalities.goal.depth, *modalities.goal.scan)),
+        "depth and scan observations are not supported": not any(
+            (*modalities.obs.depth, *modalities.obs.scan, *modalities.goal.depth, *modalities.goal.scan)
+        ),
         "input_coord_conv is not supported": not rgb.core_kwargs.backbone_kwargs.input_coord_conv,
-        "obs_randomizer_kwargs: num_crops must be 1 and pos_enc false": rgb.obs_randomizer_kwargs.num_crops == 1 and not rgb.obs_randomizer_kwargs.pos_enc,
+        "obs_randomizer_kwargs: num_crops must be 1 and pos_enc false": rgb.obs_randomizer_kwargs.num_crops == 1
+        and not rgb.obs_randomizer_kwargs.pos_enc,
         "a goal in observation.modalities.goal needs train.goal_mode 'last', and the other way round": (
             bool(modalities.goal.rgb or modalities.goal.low_dim) == (train.goal_mode == "last")
         ),
-        "batch_size, num_epochs and epoch_every_n_steps must be at least 1": min(train.batch_size, train.num_epochs, config.experiment.epoch_every_n_steps)
+        "batch_size, num_epochs and epoch_every_n_steps must be at least 1": min(
+            train.batch_size, train.num_epochs, config.experiment.epoch_every_n_steps
+        )
         >= 1,
     }
     return [text for text, holds in rules.items() if not holds]

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import torch
 import torchvision
+from dynaguide.errors import UserError
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-
-from dynaguide.errors import UserError
 
 CHANNELS_PER_GROUP = 16
 
@@ -21,7 +20,7 @@ class Backbone(nn.Module):
         self.nets, self.channels, self.stride = nets, channels, stride
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channel rows columns"]:
-        return self.nets(image)  # type: ignore[no-any-return]
+        return self.nets(image)
 
 
 def resnet18(*, pretrained: bool) -> Backbone:
@@ -36,7 +35,7 @@ def resnet18(*, pretrained: bool) -> Backbone:
 
 
 def pixel_conv(channels: int) -> Backbone:
-    """A small encoder that learns fast: a non-linearity for each pixel first (a strided convolution on RGB confuses colours), then one cell for 4 x 4 pixels."""
+    """A small encoder that learns fast: a non-linearity for each pixel (strided convolutions confuse colours), then one cell for 4 x 4 pixels."""
     body = nn.Sequential(
         nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, channels, 4, stride=4), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
     )
@@ -111,7 +110,7 @@ class ConvBlock(nn.Module):
         self.block = nn.Sequential(nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2), nn.GroupNorm(groups, outputs), nn.Mish())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)  # type: ignore[no-any-return]
+        return self.block(x)
 
 
 class ResidualBlock(nn.Module):
@@ -125,7 +124,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs time"], condition: Float[Tensor, "batch condition"]) -> Float[Tensor, "batch outputs time"]:
         scale, shift = self.cond_encoder(condition)[..., None].chunk(2, dim=1)
-        return self.blocks[1](scale * self.blocks[0](x) + shift) + self.residual_conv(x)  # type: ignore[no-any-return]
+        return self.blocks[1](scale * self.blocks[0](x) + shift) + self.residual_conv(x)
 
 
 class Resample(nn.Module):
@@ -136,15 +135,13 @@ class Resample(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)  # type: ignore[no-any-return]
+        return self.conv(x)
 
 
 class ConditionalUNet1D(nn.Module):
     """The noise predictor: eps(a^k, k, condition) over action chunks."""
 
-    def __init__(
-        self, action_size: int, condition_size: int, *, step_embedding: int, widths: Sequence[int], kernel: int, groups: int
-    ) -> None:
+    def __init__(self, action_size: int, condition_size: int, *, step_embedding: int, widths: Sequence[int], kernel: int, groups: int) -> None:
         super().__init__()
         condition = step_embedding + condition_size
         pairs = list(zip([action_size, *widths[:-1]], widths, strict=True))
@@ -164,7 +161,10 @@ class ConditionalUNet1D(nn.Module):
         # registered in the published order: a checkpoint's averaged weights are a plain list in it
         self.mid_modules = nn.ModuleList([residual(widths[-1], widths[-1]) for _ in range(2)])
         self.diffusion_step_encoder = nn.Sequential(
-            SinusoidalEmbedding(step_embedding), nn.Linear(step_embedding, 4 * step_embedding), nn.Mish(), nn.Linear(4 * step_embedding, step_embedding)
+            SinusoidalEmbedding(step_embedding),
+            nn.Linear(step_embedding, 4 * step_embedding),
+            nn.Mish(),
+            nn.Linear(4 * step_embedding, step_embedding),
         )
         self.up_modules = nn.ModuleList([level(2 * outputs, inputs, double(inputs)) for inputs, outputs in reversed(pairs[1:])])
         self.down_modules = nn.ModuleList([level(inputs, outputs, halve(outputs, outputs == widths[-1])) for inputs, outputs in pairs])
@@ -176,13 +176,21 @@ class ConditionalUNet1D(nn.Module):
         condition = torch.cat([self.diffusion_step_encoder(step), condition], dim=-1)
         x = noisy.movedim(-1, -2)  # (B, action, horizon)
         skips = []
-        for first, second, resample in self.down_modules:  # type: ignore[misc]
+        for level in self.down_modules:
+            first, second, resample = _parts(level)
             x = second(first(x, condition), condition)
             skips.append(x)
             x = resample(x)
         for block in self.mid_modules:
             x = block(x, condition)
-        for first, second, resample in self.up_modules:  # type: ignore[misc]
+        for level in self.up_modules:
+            first, second, resample = _parts(level)
             x = torch.cat([x, skips.pop()], dim=1)
             x = resample(second(first(x, condition), condition))
-        return self.final_conv(x).movedim(-1, -2)  # type: ignore[no-any-return]
+        return self.final_conv(x).movedim(-1, -2)
+
+
+def _parts(level: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The three modules of one level of the U-Net."""
+    first, second, resample = level.children()
+    return first, second, resample

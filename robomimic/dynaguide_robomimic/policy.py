@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from jaxtyping import Float
-from torch import Tensor, nn
-
 from dynaguide.chunks import Windows
 from dynaguide.errors import UserError
 from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
+from jaxtyping import Float
+from torch import Tensor, nn
+
 from dynaguide_robomimic.config import PolicyConfig, Schedule, VisualCoreKwargs
 from dynaguide_robomimic.crops import centre_crop, random_crop
 from dynaguide_robomimic.networks import Backbone, ConditionalUNet1D, SpatialSoftmax, VisualCore, pixel_conv, resnet18
@@ -59,7 +59,7 @@ class ObservationEncoder(nn.Module):
         image = to_float_image(value)
         if self.crop is not None:
             image = random_crop(image, self.crop) if self.training else centre_crop(image, self.crop)
-        return self.obs_nets[key](image)  # type: ignore[no-any-return]
+        return self.obs_nets[key](image)
 
 
 class DiffusionPolicy(nn.Module):
@@ -111,13 +111,13 @@ class DiffusionPolicy(nn.Module):
         frames = {key: obs[key].flatten(0, 1) for key in self.shapes.obs}
         features = self.encoders["obs"](frames).unflatten(0, (-1, self.history)).flatten(1)
         if not self.shapes.goal:
-            return features  # type: ignore[no-any-return]
+            return features
         goal = self.encoders["goal"]({key: obs[GOAL + key][:, -1] for key in self.shapes.goal})
         return torch.cat([features, goal], dim=-1)
 
     def predict_noise(self, noisy: ActionChunk, timestep: Tensor | int, condition: Float[Tensor, "batch condition"]) -> ActionChunk:
         steps = torch.as_tensor(timestep, device=noisy.device, dtype=noisy.dtype).expand(len(noisy))
-        return self.noise_pred_net(noisy, steps, condition)  # type: ignore[no-any-return]
+        return self.noise_pred_net(noisy, steps, condition)
 
     def given(self, obs: Observation) -> BoundPolicy:
         """The seam's side of the policy: images are encoded here, once for all denoising steps and candidates."""
@@ -160,7 +160,11 @@ def _camera(key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, crop: tu
     height, width = crop or shape[1:]
     if height > shape[1] or width > shape[2]:
         raise UserError(f"the config crops {key} to {height} x {width}, but its images are {shape[1]} x {shape[2]}")
-    backbone = resnet18(pretrained=kwargs.backbone_kwargs.pretrained) if kwargs.backbone_class == "ResNet18Conv" else pixel_conv(kwargs.backbone_kwargs.channels)
+    backbone = (
+        resnet18(pretrained=kwargs.backbone_kwargs.pretrained)
+        if kwargs.backbone_class == "ResNet18Conv"
+        else pixel_conv(kwargs.backbone_kwargs.channels)
+    )
     pool = SpatialSoftmax(
         backbone.channels,
         _map_size(backbone, height, width),

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from published import golden, needs_golden, policy_checkpoint
-
 from dynaguide import Steering, sample_actions
 from dynaguide.randomness import generator
 from dynaguide_robomimic.checkpoints import export_robomimic, load_policy
 from dynaguide_robomimic.policy import DiffusionPolicy
+from published import golden, needs_golden, policy_checkpoint
 
 pytestmark = needs_golden
 

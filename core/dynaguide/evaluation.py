@@ -1,0 +1,87 @@
+"""What every rollout script has in common: its flags, its recorders, and the run itself."""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from dynaguide import recorders
+from dynaguide.results import EpisodeResult, behavior_rates, rate
+from dynaguide.rollout import ChunkStep, Recorder, SteeredPolicy, rollout, vector_env
+
+log = logging.getLogger(__name__)
+
+
+def add_rollout_arguments(made: argparse.ArgumentParser, *, horizon: int = 400, n_rollouts: int = 50) -> None:
+    """The flags of robomimic's and the published rollout scripts."""
+    group = made.add_argument_group("rollouts")
+    group.add_argument("--n_rollouts", type=int, default=n_rollouts, help="episodes; episode i has the seed SEED + i")
+    group.add_argument("--horizon", type=int, default=horizon, help="simulator steps after which an episode ends")
+    group.add_argument(
+        "--replan_every", type=int, help="actions executed before the next decision (default: 14, or all that the policy's chunk holds)"
+    )
+    group.add_argument("--n_envs", type=int, default=8, help="episodes that run side by side; the results do not depend on it")
+    group.add_argument("--env_processes", action="store_true", help="give each of them a process (for slow simulators)")
+    output = made.add_argument_group("output")
+    output.add_argument("--json_path", help="results: rates with intervals, and one entry an episode")
+    output.add_argument("--dataset_path", help="episodes, in robomimic's HDF5 schema; an existing file is continued")
+    output.add_argument("--dataset_obs", action="store_true", help="store images in --dataset_path too")
+    output.add_argument("--video_path", help="all episodes in one MP4")
+    output.add_argument("--video_skip", type=int, default=5, help="simulator steps between two frames of the video")
+    output.add_argument("--trace_path", help="a folder for the denoising steps of each episode's first decision, as .npz")
+
+
+def default_replan(policy_horizon: int, first_action: int) -> int:
+    """The published 14 actions, where the chunk holds so many."""
+    return min(14, policy_horizon - first_action)
+
+
+def evaluate(
+    args: argparse.Namespace, agent: SteeredPolicy, make: Callable[[], gym.Env[Any, Any]], env_meta: dict[str, Any], history: int
+) -> list[EpisodeResult]:
+    """Roll out `agent` as the flags say; results, episodes and video are on disk when this returns, also when it is interrupted."""
+    record, frame_every = bool(args.dataset_path or args.video_path), args.video_skip if args.video_path else 0
+    watching = _recorders(args, env_meta)
+
+    def one() -> gym.Env[Any, Any]:
+        return ChunkStep(make(), history=history, steps=agent.replan_every, horizon=args.horizon, record=record, frame_every=frame_every)
+
+    envs = vector_env(one, min(args.n_envs, args.n_rollouts), processes=args.env_processes)
+    try:
+        return rollout(envs, agent, range(args.seed, args.seed + args.n_rollouts), watching)
+    finally:
+        for recorder in watching:
+            recorder.close()
+        envs.close()
+
+
+def table(episodes: list[EpisodeResult]) -> str:
+    """Success and behaviours with their intervals, one line each."""
+    rows = {"success": rate(sum(episode.success for episode in episodes), len(episodes)), **behavior_rates(episodes)}
+    return "\n".join(f"{name:<20} {value}" for name, value in rows.items())
+
+
+def _recorders(args: argparse.Namespace, env_meta: dict[str, Any]) -> list[Recorder]:
+    made: list[Recorder] = [recorders.Progress(args.n_rollouts, "rollouts")]
+    if args.json_path:
+        config = {key: value for key, value in vars(args).items() if _is_plain(value)}
+        made.append(recorders.Results(args.json_path, config=config, seed=args.seed))
+    if args.dataset_path:
+        made.append(recorders.Episodes(args.dataset_path, env_meta, with_obs=args.dataset_obs))
+    if args.video_path:
+        made.append(recorders.Video(Path(args.video_path), fps=max(1, 60 // args.video_skip)))
+    if args.trace_path:
+        made.append(recorders.Traces(args.trace_path))
+    return made
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
