@@ -10,6 +10,6 @@ setup(
     packages=find_packages(include=["dynaguide_robomimic", "dynaguide_robomimic.*"]),
     package_data={"dynaguide_robomimic": ["py.typed"]},
     python_requires=">=3.10",
-    install_requires=["dynaguide"],
+    install_requires=["dynaguide", "gymnasium>=1.1", "pymunk>=7"],
     extras_require={"robomimic": ["robomimic"]},  # for the interoperability tests only
 )

@@ -1,7 +1,7 @@
 """Collect scripted BlockTouch episodes: an agent reaches for one of four coloured squares.
 
-Writes an HDF5 file in robomimic's schema with one label an episode (attribute `behavior`, observation `label`), a JSON file with counts and speed, and,
-with --video_path, an MP4 of the first episodes. The same seed gives the same episodes, whatever the number of processes.
+Writes an HDF5 file in robomimic's schema with one label an episode (attribute `behavior`, observation `label`), a JSON file with counts and speed,
+and, with --video_path, an MP4 of the first episodes. The same seed gives the same episodes, whatever the number of processes.
 Training and validation data need different seeds, so that no layout is in both.
 """
 
@@ -15,12 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from dynaguide.cli import add_seed, parser, run
 from dynaguide.episodes import EpisodeWriter
 from dynaguide.errors import UserError, unknown_name
 from dynaguide.files import writable_folder, write_json
+from dynaguide.progress import bar
 from dynaguide.recorders import Video
 from dynaguide.results import EpisodeResult
 from dynaguide.rollout import FinishedEpisode, StepRecord
@@ -39,7 +38,7 @@ VIDEO_EPISODES = 8
 def main(argv: Sequence[str] | None = None) -> None:
     made = parser(
         __doc__,
-        example="python collect_scripted_data_pymunk.py --output_folder results/block_touch/train --n_rollouts 40000 --horizon 150 \\\n"
+        example="python toy_squares_experiment/collect_scripted_data_pymunk.py --output_folder results/block_touch/train --n_rollouts 40000 \\\n"
         "      --dataset_obs --keep_only_successful --repeat_environment --image_size 64",
     )
     _add_outputs(made)
@@ -77,7 +76,7 @@ def collect(args: argparse.Namespace) -> None:
     meta = env_meta(image_size=wanted.image_size, layout=wanted.layout)
     film = closing(Video(args.video_path)) if args.video_path else nullcontext()
     with film as video, EpisodeWriter(dataset, meta) as writer:
-        for rollout in tqdm(rollouts(wanted, processes=args.processes), total=wanted.rollouts, unit="episode"):
+        for rollout in bar(rollouts(wanted, processes=args.processes), total=wanted.rollouts, name="collecting", unit="episode"):
             kept = rollout.play.successful or not args.keep_only_successful
             tally.add(rollout.play, kept=kept)
             if kept:

@@ -67,5 +67,5 @@ def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParse
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: everything finished so far is kept", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)

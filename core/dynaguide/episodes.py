@@ -163,10 +163,10 @@ class EpisodeWriter:
     """Writes episodes one by one.
 
     A new file appears under its name when it is complete; with `append` each episode is in the file as soon as it is added, and what was there
-    before stays.
+    before stays. `compression` is a gzip level, another of h5py's filters ("lzf"), or None; images only.
     """
 
-    def __init__(self, path: Path | str, env_meta: Mapping[str, Any], *, append: bool = False, compression: str | None = "gzip") -> None:
+    def __init__(self, path: Path | str, env_meta: Mapping[str, Any], *, append: bool = False, compression: int | str | None = 1) -> None:
         self.path = Path(path)
         writable_folder(self.path.parent)
         self._compression = compression

@@ -45,13 +45,14 @@ def evaluate(
 ) -> list[EpisodeResult]:
     """Roll out `agent` as the flags say; results, episodes and video are on disk when this returns, also when it is interrupted."""
     record, frame_every = bool(args.dataset_path or args.video_path), args.video_skip if args.video_path else 0
-    watching = _recorders(args, env_meta)
 
     def one() -> gym.Env[Any, Any]:
         return ChunkStep(make(), history=history, steps=agent.replan_every, horizon=args.horizon, record=record, frame_every=frame_every)
 
     envs = vector_env(one, min(args.n_envs, args.n_rollouts), processes=args.env_processes)
+    watching: list[Recorder] = []
     try:
+        watching += _recorders(args, env_meta)
         return rollout(envs, agent, range(args.seed, args.seed + args.n_rollouts), watching)
     finally:
         for recorder in watching:
@@ -66,7 +67,7 @@ def table(episodes: list[EpisodeResult]) -> str:
 
 
 def _recorders(args: argparse.Namespace, env_meta: dict[str, Any]) -> list[Recorder]:
-    made: list[Recorder] = [recorders.Progress(args.n_rollouts, "rollouts")]
+    made: list[Recorder] = []
     if args.json_path:
         config = {key: value for key, value in vars(args).items() if _is_plain(value)}
         made.append(recorders.Results(args.json_path, config=config, seed=args.seed))
@@ -76,7 +77,7 @@ def _recorders(args: argparse.Namespace, env_meta: dict[str, Any]) -> list[Recor
         made.append(recorders.Video(Path(args.video_path), fps=max(1, 60 // args.video_skip)))
     if args.trace_path:
         made.append(recorders.Traces(args.trace_path))
-    return made
+    return [*made, recorders.Progress(args.n_rollouts, "rollouts")]  # the bar last: nothing else can fail any more
 
 
 def _is_plain(value: Any) -> bool:

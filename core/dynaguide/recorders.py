@@ -5,11 +5,11 @@ from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
-from tqdm import tqdm
 
 from dynaguide.episodes import EpisodeWriter
 from dynaguide.errors import UserError
 from dynaguide.files import writable_folder, written_whole
+from dynaguide.progress import bar
 from dynaguide.results import EpisodeResult, write_results
 from dynaguide.rollout import Decision, FinishedEpisode
 
@@ -28,11 +28,11 @@ class Progress(_Silent):
     """A bar that counts episodes and successes."""
 
     def __init__(self, total: int, name: str) -> None:
-        self._bar, self._successes = tqdm(total=total, desc=name, unit="episode"), 0
+        self._bar, self._successes = bar(total=total, name=name, unit="episode"), 0
 
     def finished(self, episode: FinishedEpisode) -> None:
         self._successes += episode.result.success
-        self._bar.set_postfix(success=self._successes)
+        self._bar.set_postfix(success=self._successes, refresh=False)
         self._bar.update()
 
     def close(self) -> None:

@@ -19,12 +19,12 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from dynaguide import checkpoint
 from dynaguide.chunks import Batch, BatchOrder, ChunkDataset, batches
 from dynaguide.errors import UserError
 from dynaguide.files import writable_folder, written_whole
+from dynaguide.progress import bar
 from dynaguide.randomness import seed_everything
 
 log = logging.getLogger(__name__)
@@ -128,16 +128,8 @@ class _Run:
         return self.done
 
     def progress(self, source: Iterator[Batch], start: int) -> Iterator[Batch]:
-        bar = tqdm(
-            source,
-            total=self.plan.steps,
-            initial=start,
-            desc=self.folder.name,
-            unit="step",
-            mininterval=1,
-            disable=not self.accelerator.is_main_process,
-        )
-        return iter(bar)
+        hidden = not self.accelerator.is_main_process
+        return iter(bar(source, total=self.plan.steps, initial=start, name=self.folder.name, unit="step", hidden=hidden))
 
     def step(self, step: int, batch: Batch) -> None:
         """One optimizer step; its noise follows from the seed and its number."""

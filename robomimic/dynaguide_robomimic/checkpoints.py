@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+
 from dynaguide import checkpoint
 from dynaguide.errors import UserError
 from dynaguide.files import existing_file, written_whole
-from torch import Tensor
-
 from dynaguide_robomimic.config import config_from
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import torch
 import torchvision
-from dynaguide.errors import UserError
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dynaguide.errors import UserError
 
 CHANNELS_PER_GROUP = 16
 
@@ -30,7 +31,7 @@ def resnet18(*, pretrained: bool) -> Backbone:
     except OSError as error:
         raise UserError(f"the pretrained ResNet-18 weights cannot be downloaded ({error}); set backbone_kwargs.pretrained to false") from error
     body = nn.Sequential(*list(net.children())[:-2])
-    _replace_batchnorm(body)
+    replace_batchnorm(body)
     return Backbone(body, 512, 32)
 
 
@@ -42,12 +43,13 @@ def pixel_conv(channels: int) -> Backbone:
     return Backbone(body, channels, 4)
 
 
-def _replace_batchnorm(module: nn.Module) -> None:
+def replace_batchnorm(module: nn.Module) -> None:
+    """GroupNorm with 16 channels a group in the place of every BatchNorm: averaged weights and running statistics do not go together."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, nn.GroupNorm(child.num_features // CHANNELS_PER_GROUP, child.num_features))
         else:
-            _replace_batchnorm(child)
+            replace_batchnorm(child)
 
 
 class SpatialSoftmax(nn.Module):

@@ -1,10 +1,10 @@
 """What a diffusion policy is trained to do: predict the noise that was added to an action chunk."""
 
 import torch
-from dynaguide.chunks import Batch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dynaguide.chunks import Batch
 from dynaguide_robomimic.policy import GOAL, DiffusionPolicy
 
 

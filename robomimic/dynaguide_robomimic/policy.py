@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from dynaguide.chunks import Windows
-from dynaguide.errors import UserError
-from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dynaguide.chunks import Windows
+from dynaguide.errors import UserError
+from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
 from dynaguide_robomimic.config import PolicyConfig, Schedule, VisualCoreKwargs
 from dynaguide_robomimic.crops import centre_crop, random_crop
 from dynaguide_robomimic.networks import Backbone, ConditionalUNet1D, SpatialSoftmax, VisualCore, pixel_conv, resnet18

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from dynaguide.chunks import ChunkDataset, Windows
 from dynaguide.episodes import EpisodeFile
 from dynaguide.errors import UserError
 from dynaguide.randomness import seed_everything
 from dynaguide.training import Data, TrainingPlan, train
-
 from dynaguide_robomimic.checkpoints import save_policy
 from dynaguide_robomimic.config import PolicyConfig
 from dynaguide_robomimic.objective import NoisePrediction

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
+from torch import Tensor
+from toy import GOAL, ToyPolicy, closeness, ddim, toy_obs
+
 from dynaguide import Score, Steering, UserError, ascend, best_of, denoise, sample_actions
 from dynaguide.guidance import Guidance
 from dynaguide.randomness import generator
 from dynaguide.types import Denoising
-from torch import Tensor
-from toy import GOAL, ToyPolicy, closeness, ddim, toy_obs
 
 
 def rngs(count: int = 3) -> list[torch.Generator]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
+from torch import Tensor
+
 from dynaguide import BoundPolicy, Observation
 from dynaguide.types import repeat_rows
-from torch import Tensor
 
 GOAL = torch.tensor([0.8, -0.5])
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from dynaguide import Steering, sample_actions
 from dynaguide.randomness import generator
 from dynaguide_robomimic.checkpoints import export_robomimic, load_policy

@@ -3,11 +3,12 @@
 from typing import Any
 
 import gymnasium as gym
+
 from dynaguide.errors import UserError, unknown_name
 
 TWO_WAYS = "dynaguide/TwoWays-v0"
 BLOCK_TOUCH = "dynaguide/BlockTouch-v0"
-_PUBLISHED_NAMES = {"TouchCube": BLOCK_TOUCH}
+PUBLISHED_NAMES = {"TouchCube": BLOCK_TOUCH}
 
 gym.register(TWO_WAYS, entry_point="dynaguide_robomimic.envs.two_ways:TwoWays")
 gym.register(BLOCK_TOUCH, entry_point="dynaguide_robomimic.envs.block_touch.env:BlockTouch")
@@ -18,8 +19,8 @@ def make_env(env_meta: dict[str, Any], **overrides: Any) -> gym.Env[Any, Any]:
     name = env_meta.get("env_name")
     if not name:
         raise UserError("the checkpoint does not say which environment it is for: name one with --env")
-    known = [*_PUBLISHED_NAMES, *(spec for spec in gym.registry if spec.startswith("dynaguide/"))]
-    identifier = _PUBLISHED_NAMES.get(name, name)
+    known = [*PUBLISHED_NAMES, *(spec for spec in gym.registry if spec.startswith("dynaguide/"))]
+    identifier = PUBLISHED_NAMES.get(name, name)
     if identifier not in gym.registry:
         raise unknown_name("environment", name, known)
     try:

@@ -8,10 +8,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
+
 from dynaguide.episodes import EpisodeWriter
 from dynaguide.errors import UserError
-from numpy.typing import NDArray
-from tqdm import tqdm
+from dynaguide.progress import bar
 
 STEP = 0.1  # an action of 1 moves this far
 FINISH = 0.8  # the height to reach
@@ -92,7 +93,7 @@ def write_demonstrations(path: Path, episodes: int, seed: int, *, image_size: in
     """Successful episodes of both ways, labelled with the way that was taken."""
     env = TwoWays(image_size)
     meta = {"env_name": "dynaguide/TwoWays-v0", "type": 2, "env_kwargs": {"image_size": image_size}}
-    with EpisodeWriter(path, meta, compression="lzf") as writer, tqdm(total=episodes, desc="demonstrations", unit="episode") as bar:
+    with EpisodeWriter(path, meta) as writer, bar(total=episodes, name="demonstrations", unit="episode") as shown:
         attempt = 0
         while len(writer) < episodes:
             attempt += 1
@@ -100,7 +101,7 @@ def write_demonstrations(path: Path, episodes: int, seed: int, *, image_size: in
             frames, actions, success = _demonstrate(env, way, np.random.default_rng([seed, attempt]), seed * 1_000_003 + attempt // 2)
             if success:
                 writer.add(np.stack(actions), {key: np.stack([frame[key] for frame in frames]) for key in frames[0]}, behavior=way)
-                bar.update()
+                shown.update()
 
 
 def _demonstrate(env: TwoWays, way: str, rng: np.random.Generator, seed: int) -> tuple[list[dict[str, Any]], list[Array], bool]:

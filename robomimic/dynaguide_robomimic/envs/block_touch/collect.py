@@ -2,8 +2,10 @@
 
 import multiprocessing
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from dynaguide_robomimic.envs.block_touch.scripted import PATHS, Play, play
 from dynaguide_robomimic.envs.block_touch.world import COLOR_NAMES, COLORS, LAYOUTS, draw_layout
 
 _LAYOUTS_AHEAD = 8  # a process: enough to keep it busy, few enough to fit into memory however slow the disk is
-_LAYOUT_SECONDS = 300  # a layout takes milliseconds; a process that is silent for so long has been killed
+_LAYOUT_SECONDS = 60  # a layout takes milliseconds; a process that is silent for so long has been killed
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,53 @@ def rollouts(wanted: Collection, *, processes: int = 1) -> Iterator[Collected]:
     """All rollouts, in their order."""
     if processes < 1:
         raise UserError(f"the number of processes must be at least 1, not {processes}")
-    if processes == 1:
-        for number in range(wanted.layouts):
-            yield from of_layout(wanted, number)
-        return
+    with _interrupts_held() as interrupt_if_asked:
+        for made in _in_processes(wanted, processes) if processes > 1 else _here(wanted):
+            for rollout in made:
+                interrupt_if_asked()
+                yield rollout
+
+
+def _here(wanted: Collection) -> Iterator[list[Collected]]:
+    return (of_layout(wanted, number) for number in range(wanted.layouts))
+
+
+def _in_processes(wanted: Collection, processes: int) -> Iterator[list[Collected]]:
+    """The rollouts of each layout, made by several processes that never run far ahead."""
+    running: deque[Any] = deque()
     with multiprocessing.Pool(processes, initializer=_leave_interrupts_to_the_parent) as pool:
-        running: deque[Any] = deque()
         for number in range(wanted.layouts):
             running.append(pool.apply_async(of_layout, (wanted, number)))
             if len(running) >= _LAYOUTS_AHEAD * processes:
-                yield from running.popleft().get(_LAYOUT_SECONDS)
+                yield _result(running.popleft())
         while running:
-            yield from running.popleft().get(_LAYOUT_SECONDS)
+            yield _result(running.popleft())
+
+
+def _result(running: Any) -> list[Collected]:
+    try:
+        return running.get(_LAYOUT_SECONDS)
+    except multiprocessing.TimeoutError as error:
+        raise UserError(f"a process was silent for {_LAYOUT_SECONDS} s: it was killed, perhaps for want of memory; try fewer --processes") from error
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[Callable[[], None]]:
+    """Ctrl-C takes effect when the function that is given says so: raised while HDF5 frees an object, Python would print it and go on."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # Python delivers interrupts elsewhere
+        return
+
+    def interrupt_if_asked() -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield interrupt_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def of_layout(wanted: Collection, number: int) -> list[Collected]:

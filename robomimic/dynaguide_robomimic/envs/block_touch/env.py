@@ -4,9 +4,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from dynaguide.errors import UserError, unknown_name
 from numpy.typing import NDArray
 
+from dynaguide.errors import UserError, unknown_name
 from dynaguide_robomimic.envs.block_touch.physics import CONTROL_HZ, World
 from dynaguide_robomimic.envs.block_touch.render import Picture
 from dynaguide_robomimic.envs.block_touch.world import COLOR_NAMES, LAYOUTS, Layout, draw_layout, to_normalised
@@ -33,10 +33,10 @@ def observe(layout: Layout, picture: Picture | None, agents: Array) -> dict[str,
     }
 
 
-class BlockTouch(gym.Env[dict[str, Array], Array]):
+class BlockTouch(gym.Env[dict[str, Any], Array]):
     """An agent in the plane touches one of four coloured squares, and that ends the episode.
 
-    An action is the place to drive to, x and y in [-1, 1] (y down, as in the picture), for a tenth of a second. It is not clipped. The reward is 1 for
+    An action is the place to drive to for a tenth of a second, x and y in [-1, 1] (y down, as in the picture); it is not clipped. The reward is 1 for
     a touch and -1 for leaving the world, which ends the episode too. The last step's info has `success`, `behaviors` (the touched colour, or nothing)
     and, after a touch, `details` with the colour's index `cube_contacted`.
 
@@ -48,7 +48,7 @@ class BlockTouch(gym.Env[dict[str, Array], Array]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}  # noqa: RUF012 (Gymnasium's own attribute)
 
-    def __init__(self, *, layout: str = "random", image_size: int = IMAGE_SIZE, target: int = 0, render_mode: str | None = None) -> None:
+    def __init__(self, *, layout: str = "random", image_size: int = IMAGE_SIZE, target: int = 0, render_mode: str | None = "rgb_array") -> None:
         if layout not in LAYOUTS:
             raise unknown_name("layout", layout, list(LAYOUTS))
         if image_size < SMALLEST_IMAGE:
@@ -92,7 +92,7 @@ class BlockTouch(gym.Env[dict[str, Array], Array]):
         reward, info = _outcome(world)
         return self._observation(), reward, bool(info), False, info
 
-    def render(self) -> Array | None:  # type: ignore[override]
+    def render(self) -> Array | None:
         """A larger picture with smooth edges."""
         if self.render_mode is None:
             return None

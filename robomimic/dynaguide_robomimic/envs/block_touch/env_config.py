@@ -5,9 +5,9 @@ from typing import Any
 
 from dynaguide.errors import UserError, unknown_name
 from dynaguide.files import read_json
+from dynaguide_robomimic.envs import BLOCK_TOUCH, PUBLISHED_NAMES
 
-ENV_ID = "dynaguide/BlockTouch-v0"
-PUBLISHED_NAME = "TouchCube"
+NAMES = [BLOCK_TOUCH, *(name for name, identifier in PUBLISHED_NAMES.items() if identifier == BLOCK_TOUCH)]
 ENV_KWARGS = ("image_size", "layout", "target")
 _SIZES = {"agent_pos": [2], "states": [8], "label": [1]}  # the image's size is free
 
@@ -16,8 +16,8 @@ def read_env_config(path: Path | str) -> dict[str, Any]:
     """The keyword arguments for `BlockTouch` that the file asks for; whatever contradicts the environment is refused."""
     config = read_json(path, "--env_config")
     meta = _group(config, "env_meta", path)
-    if meta.get("env_name") not in (ENV_ID, PUBLISHED_NAME):
-        raise UserError(f"{path}: {unknown_name('environment', str(meta.get('env_name')), [ENV_ID, PUBLISHED_NAME])}")
+    if meta.get("env_name") not in NAMES:
+        raise UserError(f"{path}: {unknown_name('environment', str(meta.get('env_name')), NAMES)}")
     if "shape_meta" in config:
         _check_shapes(_group(config, "shape_meta", path), path)
     kwargs = _group(meta, "env_kwargs", path) if "env_kwargs" in meta else {}
@@ -31,7 +31,7 @@ def read_env_config(path: Path | str) -> dict[str, Any]:
 
 def env_meta(**kwargs: Any) -> dict[str, Any]:
     """What a data file says about the environment that made it."""
-    return {"env_name": ENV_ID, "type": 2, "env_kwargs": kwargs}
+    return {"env_name": BLOCK_TOUCH, "type": 2, "env_kwargs": kwargs}
 
 
 def _check_shapes(shapes: dict[str, Any], path: Path | str) -> None:

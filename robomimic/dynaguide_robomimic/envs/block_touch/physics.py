@@ -54,10 +54,13 @@ class World:
     def move(self, action: Float[np.ndarray, "2"]) -> None:
         """A tenth of a second towards `action`, a place in [-1, 1] coordinates; it ends early at the first touch."""
         aim_x, aim_y = to_world(action.astype(np.float64)).tolist()
+        agent, space = self._agent, self._space
+        speed_x, speed_y = agent.velocity
         for _ in range(SUBSTEPS):
-            (x, y), (speed_x, speed_y) = self._agent.position, self._agent.velocity
-            self._agent.velocity = (_driven(aim_x, x, speed_x), _driven(aim_y, y, speed_y))
-            self._space.step(DT_SECONDS)
+            x, y = agent.position
+            speed_x, speed_y = _driven(aim_x, x, speed_x), _driven(aim_y, y, speed_y)
+            agent.velocity = (speed_x, speed_y)
+            space.step(DT_SECONDS)
             if self._touches:
                 self.touched = min(self._touches)[1]  # of two at once, the one that it overlaps most
                 return
@@ -82,7 +85,7 @@ def _squares(layout: Layout) -> list[pymunk.Body | pymunk.Shape]:
         body.position, body.angle = (float(place[0]), float(place[1])), float(rotation)
         shape = pymunk.Poly.create_box(body, (SQUARE_SIDE, SQUARE_SIDE))
         shape.collision_type = _SQUARE
-        shape.label = index  # type: ignore[attr-defined]
+        shape.label = index
         made += [body, shape]
     return made
 
@@ -90,4 +93,4 @@ def _squares(layout: Layout) -> list[pymunk.Body | pymunk.Shape]:
 def _note_touch(arbiter: pymunk.Arbiter, space: pymunk.Space, touches: Any) -> None:
     """Append how far the agent and a square are apart (negative: they overlap) and which square it is."""
     distance = min(point.distance for point in arbiter.contact_point_set.points)
-    touches.append((distance, arbiter.shapes[1].label))  # type: ignore[attr-defined]
+    touches.append((distance, arbiter.shapes[1].label))

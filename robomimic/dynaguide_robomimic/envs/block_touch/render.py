@@ -18,6 +18,10 @@ class _Patches(NamedTuple):
     dx: NDArray[np.float64]  # (n, 1, side * samples)
     dy: NDArray[np.float64]  # (n, side * samples, 1)
 
+    def only(self, index: int) -> "_Patches":
+        one = slice(index, index + 1)
+        return _Patches(self.rows[one], self.columns[one], self.dx[one], self.dy[one])
+
 
 class Picture:
     """Pictures of one layout, `size` pixels a side.
@@ -47,8 +51,7 @@ class Picture:
         along, across = cos * patches.dx + sin * patches.dy, cos * patches.dy - sin * patches.dx
         inside = (np.abs(along) < half) & (np.abs(across) < half)
         for index, color in enumerate(COLORS.values()):
-            one = slice(index, index + 1)
-            self._paint(picture, np.zeros(1, np.int64), _Patches(*(part[one] for part in patches)), inside[one], color)
+            self._paint(picture, np.zeros(1, np.int64), patches.only(index), inside[index : index + 1], color)
         return picture[0]
 
     def _patches(self, centres: NDArray[np.float64], reach: float) -> _Patches:

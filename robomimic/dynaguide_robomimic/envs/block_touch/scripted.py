@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from dynaguide.errors import unknown_name
 from jaxtyping import Float, Float32
 
+from dynaguide.errors import unknown_name
 from dynaguide_robomimic.envs.block_touch.physics import World
 from dynaguide_robomimic.envs.block_touch.world import Layout, to_normalised, to_world
 
@@ -78,7 +78,7 @@ def detour(layout: Layout, target: int, rng: np.random.Generator, attempt: int) 
     clear = np.where(on_the_way, gaps, np.inf).min(1) > _CLEARANCE - 2 * attempt
     chosen = bends[clear.argmax() if clear.any() else rng.integers(len(_ARCS))]
     jitter = rng.uniform(-1, 1) * rng.choice([0.02, 0.1])
-    return _bent(layout, target, (chosen + (0, 2 / 3 * jitter))[None])[0]
+    return _bent(layout, target, chosen[None] + np.array([0, 2 / 3 * jitter]))[0]
 
 
 def winding(layout: Layout, target: int, rng: np.random.Generator, attempt: int) -> Curve:
@@ -100,7 +100,7 @@ def bezier(controls: Float[np.ndarray, "curve control 2"], samples: int) -> Floa
     return points[:, :, 0]
 
 
-def _bent(layout: Layout, target: int, bends: Float[np.ndarray, "curve 2 2"]) -> Float[np.ndarray, "curve {_SAMPLES} 2"]:
+def _bent(layout: Layout, target: int, bends: Float[np.ndarray, "curve 2 2"]) -> Float[np.ndarray, "curve point 2"]:
     """Curves from the agent to the target; their waypoints are given along and beside the straight line, in its lengths."""
     start, end = to_normalised(layout.agent), to_normalised(layout.squares[target])
     along = end - start

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from dynaguide.errors import UserError, unknown_name
 from jaxtyping import Float
 from numpy.typing import NDArray
+
+from dynaguide.errors import UserError, unknown_name
 
 SIZE = 512.0
 AGENT_RADIUS = 20.0

@@ -1,0 +1,44 @@
+# make demo and make test set themselves up: they need Python 3.10 or newer, and the network once.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+JOBS ?= 2
+
+.PHONY: install demo test check smoke bench format clean
+
+install: $(READY)
+
+$(READY): setup.py robomimic/setup.py Makefile
+	@test -n "$(PYTHON)" || { echo "error: Python 3.10 or newer is needed"; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install --user -q virtualenv && $(PYTHON) -m virtualenv -q $(VENV); }
+	$(RUN) -m pip install -q -e ".[dev]" -e robomimic
+	@touch $@
+
+demo: $(READY)
+	$(RUN) examples/steer_your_policy.py
+
+test: $(READY)
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup
+
+smoke: $(READY)
+	$(RUN) -m pytest tests/smoke
+
+check: $(READY)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY)
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: $(READY)
+	$(RUN) benchmarks/steering.py
+	$(RUN) benchmarks/loading.py
+
+clean:
+	rm -rf $(VENV) results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -o -name '*.egg-info' | xargs rm -rf
