@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: install demo test check smoke bench format clean
+.PHONY: install demo train-demo example test check smoke bench format clean
 
 install: $(READY)
 
@@ -17,6 +17,12 @@ $(READY): setup.py robomimic/setup.py Makefile
 	@touch $@
 
 demo: $(READY)
+	$(RUN) toy_squares_experiment/demo.py $(if $(TARGET),--target $(TARGET)) $(if $(EPISODES),--episodes $(EPISODES))
+
+train-demo: $(READY)
+	PYTHON=$(CURDIR)/$(RUN) toy_squares_experiment/train_demo.sh
+
+example: $(READY)
 	$(RUN) examples/steer_your_policy.py
 
 test: $(READY)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from dynaguide import cli
 from dynaguide.errors import UserError
+from dynaguide.files import writable_folder
+from dynaguide.training import is_main_process
 from dynaguide_robomimic.checkpoints import export_robomimic, load_policy
 from dynaguide_robomimic.config import load_config
 from dynaguide_robomimic.train import shorten, train_policy
@@ -42,7 +44,10 @@ def train(args: Namespace) -> None:
     if dataset is None:
         raise UserError("name the data with --dataset (the config has no train.data)")
     folder = Path(args.output or config.train.output_dir) / (args.name or config.experiment.name)
+    writable_folder(folder.parent)  # before the data is read
     path = train_policy(config, Path(dataset), folder, device=cli.device(args.device), resume=args.resume)
+    if not is_main_process():
+        return
     print(path)
     if args.export:
         export_robomimic(path.with_suffix(".pth"), *load_policy(path))

@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from dynaguide import Observation, Steering, ascend, cli, sample_actions
+from dynaguide import Observation, Steering, ascend, cli, gaussian, sample_actions
 from dynaguide.randomness import generator
 from dynaguide_robomimic.config import load_config
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
@@ -47,14 +47,13 @@ def run(args: Namespace) -> None:
     print(f"\n{'steps':>5} {'plain MiB':>10} {'ours MiB':>9}   (batch 1; memory above what the policy itself takes)")
     for steps in args.steps:
         obs = observe(1, device)
-        plain = peak(lambda obs=obs, steps=steps: plainly_guided(policy, obs, steps, Steering()), device)
-        ours = peak(lambda obs=obs, steps=steps: ours_guided(policy, obs, steps), device)
-        print(f"{steps:>5} {plain:>10.0f} {ours:>9.0f}")
+        ways = (lambda obs=obs, steps=steps: plainly_guided(policy, obs, steps), lambda obs=obs, steps=steps: ours_guided(policy, obs, steps))
+        print(f"{steps:>5} {peak(ways[0], device):>10.0f} {peak(ways[1], device):>9.0f}")
 
 
 def report(policy: DiffusionPolicy, obs: Observation, rounds: int, device: torch.device) -> None:
     batch, steps = len(obs["proprio"]), policy.inference_steps
-    ways: list[Callable[[], Tensor]] = [lambda: plainly_guided(policy, obs, steps, Steering()), lambda: ours_guided(policy, obs, steps)]
+    ways: list[Callable[[], Tensor]] = [lambda: plainly_guided(policy, obs, steps), lambda: ours_guided(policy, obs, steps)]
     difference = (ways[0]() - ways[1]()).abs().max().item()
     seconds = [min(times) for times in zip(*[[timed(way, device) for way in ways] for _ in range(rounds)], strict=True)]
     plain, ours = (batch / one for one in seconds)
@@ -79,10 +78,10 @@ class Resampled:
         self.given, self.action_shape, self.scheduler, self.inference_steps = policy.given, policy.action_shape, policy.scheduler, steps
 
 
-def plainly_guided(policy: DiffusionPolicy, obs: Observation, steps: int, steering: Steering) -> Tensor:
+def plainly_guided(policy: DiffusionPolicy, obs: Observation, steps: int) -> Tensor:
     scheduler = policy.scheduler
     scheduler.set_timesteps(steps)
-    actions = steering.noise(obs, (len(obs["proprio"]), *policy.action_shape), [generator(row) for row in range(len(obs["proprio"]))])
+    actions = gaussian(obs, (len(obs["proprio"]), *policy.action_shape), [generator(row) for row in range(len(obs["proprio"]))])
     actions.requires_grad_()
     for timestep in scheduler.timesteps:
         noise = policy.predict_noise(actions, timestep, policy.encode(obs))
@@ -114,6 +113,7 @@ def peak(work: Callable[[], Tensor], device: torch.device) -> float:
         work()
         return float(torch.cuda.max_memory_allocated(device) - before) / 2**20
     process, done, highest = psutil.Process(), threading.Event(), [0]
+    work()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # give back what earlier work freed, or this work's share of it would go unseen

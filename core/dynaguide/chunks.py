@@ -63,6 +63,7 @@ class Batch(NamedTuple):
 class ChunkDataset(Dataset[Batch]):
     """The windows of a file's episodes (or of one of its splits).
 
+    early_share   windows that begin in an episode's first `early_steps` steps are repeated in `drawn`, until they are this share of it
     Low-dimensional data always lies in memory. Images do when they fit in half of what is free (`cache_images=None`), else they are read from the
     file when they are needed, by worker processes.
     """
@@ -76,6 +77,8 @@ class ChunkDataset(Dataset[Batch]):
         outcome_keys: Sequence[str] = (),
         split: str | None = None,
         cache_images: bool | None = None,
+        early_share: float = 0.0,
+        early_steps: int = 2,
     ) -> None:
         if bool(outcome_keys) != (windows.outcome is not None):
             raise UserError("windows with outcome keys need windows.outcome, and the other way round")
@@ -90,17 +93,19 @@ class ChunkDataset(Dataset[Batch]):
             self.actions = np.concatenate([file.actions(name) for name in file.names]).astype(np.float32)
             in_memory = [key for key in keys if self.images_cached or not file.is_image(key)]
             self._arrays = {key: _joined(file, key) for key in in_memory}
+        every = np.arange(len(self.episode_of))
+        self.drawn = _emphasised(every, self.step(every) < early_steps, early_share)
         self._on_disk: tuple[int, EpisodeFile] | None = None
 
     def __len__(self) -> int:
-        return len(self.episode_of)
+        return len(self.drawn)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.batch(np.array([index]))
+        return self.batch(self.drawn[[index]])
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """A whole batch at once: what a DataLoader calls."""
-        return self.batch(np.array(indices))
+        return self.batch(self.drawn[indices])
 
     def batch(self, index: Indices) -> Batch:
         """The windows around the frames `index`."""
@@ -158,6 +163,14 @@ def _episode_index(lengths: NDArray[Any]) -> tuple[Indices, Indices, Indices]:
     """First and last frame of each episode, and the episode of each frame."""
     ends = np.cumsum(lengths).astype(np.int64)
     return ends - lengths, ends - 1, np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _emphasised(every: Indices, early: NDArray[np.bool_], share: float) -> Indices:
+    """All windows, and the early ones again and again until they are `share` of what is listed."""
+    if not 0 <= share < 1:
+        raise UserError(f"the share of early windows must lie in [0, 1), not {share}")
+    missing = int((share * len(every) - early.sum()) / (1 - share))
+    return np.concatenate([every, np.resize(every[early], max(0, missing))])
 
 
 def _fits(file: EpisodeFile, keys: Sequence[str]) -> bool:

@@ -10,29 +10,32 @@ from typing import Any
 import gymnasium as gym
 
 from dynaguide import recorders
+from dynaguide.errors import UserError
 from dynaguide.results import EpisodeResult, behavior_rates, rate
 from dynaguide.rollout import ChunkStep, Recorder, SteeredPolicy, rollout, vector_env
 
 log = logging.getLogger(__name__)
 
 
-def add_rollout_arguments(made: argparse.ArgumentParser, *, horizon: int = 400, n_rollouts: int = 50) -> None:
+def add_rollout_arguments(
+    made: argparse.ArgumentParser, *, horizon: int = 400, n_rollouts: int = 50, n_envs: int = 8, replan_every: int | None = None, video_skip: int = 5
+) -> None:
     """The flags of robomimic's and the published rollout scripts."""
+    published = "" if replan_every else " (default: 14, or all that the policy's chunk holds)"
     group = made.add_argument_group("rollouts")
     group.add_argument("--n_rollouts", type=int, default=n_rollouts, help="episodes; episode i has the seed SEED + i")
     group.add_argument("--horizon", type=int, default=horizon, help="simulator steps after which an episode ends")
-    group.add_argument(
-        "--replan_every", type=int, help="actions executed before the next decision (default: 14, or all that the policy's chunk holds)"
-    )
-    group.add_argument("--n_envs", type=int, default=8, help="episodes that run side by side; the results do not depend on it")
+    group.add_argument("--replan_every", type=int, default=replan_every, help=f"actions executed before the next decision{published}")
+    group.add_argument("--n_envs", type=int, default=n_envs, help="episodes that run side by side; the results do not depend on it")
     group.add_argument("--env_processes", action="store_true", help="give each of them a process (for slow simulators)")
     output = made.add_argument_group("output")
     output.add_argument("--json_path", help="results: rates with intervals, and one entry an episode")
     output.add_argument("--dataset_path", help="episodes, in robomimic's HDF5 schema; an existing file is continued")
     output.add_argument("--dataset_obs", action="store_true", help="store images in --dataset_path too")
     output.add_argument("--video_path", help="all episodes in one MP4")
-    output.add_argument("--video_skip", type=int, default=5, help="simulator steps between two frames of the video")
+    output.add_argument("--video_skip", type=int, default=video_skip, help="simulator steps between two frames of the video")
     output.add_argument("--trace_path", help="a folder for the denoising steps of each episode's first decision, as .npz")
+    output.add_argument("--trace_episodes", type=int, help="only of so many episodes (default: of all)")
 
 
 def default_replan(policy_horizon: int, first_action: int) -> int:
@@ -41,9 +44,19 @@ def default_replan(policy_horizon: int, first_action: int) -> int:
 
 
 def evaluate(
-    args: argparse.Namespace, agent: SteeredPolicy, make: Callable[[], gym.Env[Any, Any]], env_meta: dict[str, Any], history: int
+    args: argparse.Namespace,
+    agent: SteeredPolicy,
+    make: Callable[[], gym.Env[Any, Any]],
+    env_meta: dict[str, Any],
+    history: int,
+    *,
+    options: dict[str, Any] | None = None,
 ) -> list[EpisodeResult]:
-    """Roll out `agent` as the flags say; results, episodes and video are on disk when this returns, also when it is interrupted."""
+    """Roll out `agent` as the flags say; results, episodes and video are on disk when this returns, also when it is interrupted.
+
+    `options` are the environment's own, given to every reset.
+    """
+    _check_counts(args)
     record, frame_every = bool(args.dataset_path or args.video_path), args.video_skip if args.video_path else 0
 
     def one() -> gym.Env[Any, Any]:
@@ -52,8 +65,8 @@ def evaluate(
     envs = vector_env(one, min(args.n_envs, args.n_rollouts), processes=args.env_processes)
     watching: list[Recorder] = []
     try:
-        watching += _recorders(args, env_meta)
-        return rollout(envs, agent, range(args.seed, args.seed + args.n_rollouts), watching)
+        watching += _recorders(args, env_meta, round(envs.metadata.get("render_fps", 60)))
+        return rollout(envs, agent, range(args.seed, args.seed + args.n_rollouts), watching, options=options)
     finally:
         for recorder in watching:
             recorder.close()
@@ -66,7 +79,13 @@ def table(episodes: list[EpisodeResult]) -> str:
     return "\n".join(f"{name:<20} {value}" for name, value in rows.items())
 
 
-def _recorders(args: argparse.Namespace, env_meta: dict[str, Any]) -> list[Recorder]:
+def _check_counts(args: argparse.Namespace) -> None:
+    for flag in ("n_rollouts", "horizon", "n_envs", "video_skip"):
+        if getattr(args, flag) < 1:
+            raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")
+
+
+def _recorders(args: argparse.Namespace, env_meta: dict[str, Any], fps: int) -> list[Recorder]:
     made: list[Recorder] = []
     if args.json_path:
         config = {key: value for key, value in vars(args).items() if _is_plain(value)}
@@ -74,9 +93,9 @@ def _recorders(args: argparse.Namespace, env_meta: dict[str, Any]) -> list[Recor
     if args.dataset_path:
         made.append(recorders.Episodes(args.dataset_path, env_meta, with_obs=args.dataset_obs))
     if args.video_path:
-        made.append(recorders.Video(Path(args.video_path), fps=max(1, 60 // args.video_skip)))
+        made.append(recorders.Video(Path(args.video_path), fps=max(1, round(fps / args.video_skip))))
     if args.trace_path:
-        made.append(recorders.Traces(args.trace_path))
+        made.append(recorders.Traces(args.trace_path, episodes=args.trace_episodes))
     return [*made, recorders.Progress(args.n_rollouts, "rollouts")]  # the bar last: nothing else can fail any more
 
 

@@ -1,10 +1,16 @@
 """What a run leaves behind: results, episodes, video, the denoising traces, and a progress bar."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import imageio.v2 as imageio
+import imageio_ffmpeg  # type: ignore[import-untyped]
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dynaguide.episodes import EpisodeWriter
 from dynaguide.errors import UserError
@@ -12,6 +18,7 @@ from dynaguide.files import writable_folder, written_whole
 from dynaguide.progress import bar
 from dynaguide.results import EpisodeResult, write_results
 from dynaguide.rollout import Decision, FinishedEpisode
+from dynaguide.types import Denoising, GuidedStep
 
 
 class _Silent:
@@ -82,6 +89,7 @@ class Video(_Silent):
 
     def __init__(self, path: Path | str, *, fps: int = 20) -> None:
         writable_folder(Path(path).parent)
+        need_ffmpeg(path)
         try:
             self._writer = imageio.get_writer(path, fps=fps, macro_block_size=2)
         except (ImportError, ValueError, OSError) as error:
@@ -90,37 +98,81 @@ class Video(_Silent):
     def finished(self, episode: FinishedEpisode) -> None:
         for step in episode.steps:
             if step.frame is not None:
-                self._writer.append_data(step.frame)
+                self.show(step.frame)
+
+    def show(self, frame: NDArray[np.uint8]) -> None:
+        """One more picture, (height, width, 3)."""
+        self._writer.append_data(frame)
 
     def close(self) -> None:
         self._writer.close()
 
 
-class Traces(_Silent):
-    """The denoising of an episode's first decisions, as .npz: noisy, clean_estimate, noise, guidance, denoised, each (step, horizon, action)."""
+def need_ffmpeg(path: Path | str) -> None:
+    """Before any long work: imageio looks for ffmpeg when the first picture comes, and says so with a RuntimeError."""
+    try:
+        subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-version"], check=True, capture_output=True)
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"cannot write the video {path}: ffmpeg is missing or does not run; `pip install imageio-ffmpeg` brings one") from error
 
-    def __init__(self, folder: Path | str, *, decisions: int = 1) -> None:
-        self._folder, self._limit = writable_folder(folder), decisions
+
+class Traces(_Silent):
+    """The denoising of an episode's first decisions, as .npz.
+
+    noisy, clean_estimate, noise, guidance, denoised      as the loop has them, each (step, horizon, action)
+    noisy_actions, denoised_actions                       the chunk before and after the step, in the environment's units
+    policy_push, guidance_push                            what the policy and the guidance would each add to it alone, on the way to the clean
+                                                          estimate, -std eps and std^2 g; in the environment's units
+    timestep, executed, obs/*                             the steps' k, the actions that were taken, what was seen
+    `decisions` of each of the first `episodes` (default: of all) are kept.
+    """
+
+    def __init__(self, folder: Path | str, *, decisions: int = 1, episodes: int | None = None) -> None:
+        self._folder, self._limit, self._episodes = writable_folder(folder), decisions, episodes
         self._seen: dict[int, int] = {}
 
     def decided(self, decision: Decision) -> None:
-        for row, seed in enumerate(decision.seeds):
-            number = self._seen.get(seed, 0)
-            self._seen[seed] = number + 1
-            if number < self._limit:
-                self._write(self._folder / f"episode_{seed}_decision_{number}.npz", decision, row)
-
-    def _write(self, path: Path, decision: Decision, row: int) -> None:
+        wanted = [(row, seed) for row, seed in enumerate(decision.seeds) if self._wants(seed)]
+        if not wanted:
+            return
+        arrays = _arrays(decision.trace)
         candidates = len(decision.trace[0].denoised) // len(decision.seeds)
-        chosen = row * candidates
-        arrays = {name: np.stack([getattr(step.at, name)[chosen].cpu().numpy() for step in decision.trace]) for name in _OF_THE_MOMENT}
-        arrays["guidance"] = np.stack([step.guidance[chosen].cpu().numpy() for step in decision.trace])
-        arrays["denoised"] = np.stack([step.denoised[chosen].cpu().numpy() for step in decision.trace])
-        arrays["timestep"] = np.array([step.at.timestep for step in decision.trace])
-        arrays["executed"] = decision.actions[row]
+        for row, seed in wanted:
+            path = self._folder / f"episode_{seed}_decision_{self._seen[seed]}.npz"
+            self._seen[seed] += 1
+            self._write(path, decision, row, {name: array[:, row * candidates] for name, array in arrays.items()})
+
+    def _wants(self, seed: int) -> bool:
+        if seed not in self._seen and self._episodes is not None and len(self._seen) >= self._episodes:
+            return False
+        return self._seen.setdefault(seed, 0) < self._limit
+
+    def _write(self, path: Path, decision: Decision, row: int, arrays: dict[str, NDArray[Any]]) -> None:
         frames = {f"obs/{key}": value[row] for key, value in decision.frames.items()}
+        timesteps = np.array([step.at.timestep for step in decision.trace])
         with written_whole(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays, **frames)  # type: ignore[arg-type]
+            np.savez_compressed(file, **arrays, **frames, timestep=timesteps, executed=decision.actions[row])  # type: ignore[arg-type]
 
 
-_OF_THE_MOMENT = ("noisy", "clean_estimate", "noise")
+@torch.no_grad()
+def _arrays(trace: list[GuidedStep]) -> dict[str, NDArray[Any]]:
+    """name -> (step, batch, horizon, action)"""
+    return {name: np.stack([of(step).float().cpu().numpy() for step in trace]) for name, of in _KEPT.items()}
+
+
+def _push(at: Denoising, direction: Tensor) -> Tensor:
+    """What a direction in the denoised chunk comes to in the environment's units."""
+    return at.to_actions(at.noisy + direction) - at.to_actions(at.noisy)
+
+
+_KEPT: dict[str, Callable[[GuidedStep], Tensor]] = {
+    "noisy": lambda step: step.at.noisy,
+    "clean_estimate": lambda step: step.at.clean_estimate,
+    "noise": lambda step: step.at.noise,
+    "guidance": lambda step: step.guidance,
+    "denoised": lambda step: step.denoised,
+    "noisy_actions": lambda step: step.at.to_actions(step.at.noisy),
+    "denoised_actions": lambda step: step.at.to_actions(step.denoised),
+    "policy_push": lambda step: _push(step.at, -step.at.noise_std * step.at.noise),
+    "guidance_push": lambda step: _push(step.at, step.at.noise_std**2 * step.guidance),
+}

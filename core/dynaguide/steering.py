@@ -75,7 +75,7 @@ def ready(scheduler: Any, inference_steps: int) -> Any:
 
 
 def moment(
-    scheduler: Any, timestep: int, noisy: ActionChunk, noise: ActionChunk, steps_left: int = 1, to_actions: ChunkFunction = identity
+    scheduler: Any, timestep: int | Tensor, noisy: ActionChunk, noise: ActionChunk, steps_left: int = 1, to_actions: ChunkFunction = identity
 ) -> Denoising:
     """Where the reverse process stands; the clean estimate (a^k - sqrt(1 - alpha_bar_k) eps) / sqrt(alpha_bar_k) is clamped if the scheduler does."""
     alpha_bar = scheduler.alphas_cumprod[timestep].to(noisy)
@@ -84,7 +84,7 @@ def moment(
     if scheduler.config.clip_sample:
         limit = scheduler.config.clip_sample_range
         clean = clean.clamp(-limit, limit)
-    return Denoising(noisy, clean, noise_std, noise, timestep, steps_left, to_actions)
+    return Denoising(noisy, clean, noise_std, noise, int(timestep), steps_left, to_actions)
 
 
 def denoise(policy: Denoiser, obs: Observation, steering: Steering, rngs: list[torch.Generator]) -> Iterator[GuidedStep]:

@@ -7,6 +7,7 @@ Every random draw of a step follows from the seed and the step's number, so a ru
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -261,6 +262,11 @@ class _Metrics:
     def close(self) -> None:
         self._file.close()
         self._board.close()
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for all: the only one, or the first of those that `accelerate launch` started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _average(objective: nn.Module, power: float, max_decay: float) -> EMAModel:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dynaguide import checkpoint
 from dynaguide.errors import UserError
 from dynaguide.files import existing_file, written_whole
-from dynaguide_robomimic.config import config_from
+from dynaguide_robomimic.config import ActionFrame, config_from
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
 
 KIND = "diffusion policy"
@@ -32,6 +32,7 @@ def save_policy(path: Path, policy: DiffusionPolicy, env_meta: dict[str, Any]) -
         "action": policy.shapes.action,
         "obs": [[key, list(shape)] for key, shape in policy.shapes.obs.items()],
         "goal": [[key, list(shape)] for key, shape in policy.shapes.goal.items()],
+        "places": policy.shapes.places,
         "env_meta": env_meta,
     }
     checkpoint.save(path, KIND, config, policy.state_dict())
@@ -48,7 +49,7 @@ def load_policy(path: Path | str, device: torch.device | str = "cpu") -> LoadedP
 def _load_ours(path: Path | str) -> LoadedPolicy:
     stored = checkpoint.load(path, KIND)
     config = config_from(stored.config["policy"], str(path))
-    shapes = Shapes(stored.config["action"], _shapes(stored.config["obs"]), _shapes(stored.config["goal"]))
+    shapes = Shapes(stored.config["action"], _shapes(stored.config["obs"]), _shapes(stored.config["goal"]), stored.config.get("places", 0))
     policy = DiffusionPolicy(_without_pretraining(config), shapes)
     checkpoint.fit_weights(policy, stored.weights, f"checkpoint {path}")
     return LoadedPolicy(policy, stored.config["env_meta"])
@@ -70,6 +71,7 @@ def _without_pretraining(config: Any) -> Any:
 
 def export_robomimic(path: Path, policy: DiffusionPolicy, env_meta: dict[str, Any]) -> None:
     """robomimic's .pth, which the published code loads: our averaged weights as both its weights and its average."""
+    _exportable(policy)
     nets = dict(_robomimic_state(policy))
     parameters = [parameter.detach().cpu() for _, parameter in _robomimic_parameters(policy)]
     ema = {"decay": 0.9999, "min_decay": 0.0, "optimization_step": 0, "update_after_step": 0, "use_ema_warmup": True, "inv_gamma": 1.0, "power": 0.75}
@@ -89,6 +91,19 @@ def export_robomimic(path: Path, policy: DiffusionPolicy, env_meta: dict[str, An
     }
     with written_whole(path) as temporary:
         torch.save(content, temporary)
+
+
+def _exportable(policy: DiffusionPolicy) -> None:
+    """The published code knows only the U-Net that predicts the noise of the environment's own actions."""
+    algo = policy.config.algo
+    ours = {
+        "algo.scene_mlp": algo.scene_mlp.enabled,
+        "algo.action_frame": algo.action_frame != ActionFrame(),
+        "algo.predicts": algo.predicts != "noise",
+    }
+    for name, used in ours.items():
+        if used:
+            raise UserError(f"a policy with {name} cannot be exported to robomimic's format, which has no place for it")
 
 
 def _load_robomimic(path: Path | str) -> LoadedPolicy:

@@ -29,7 +29,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Train:
-    """`cache_images` (ours): null keeps images in memory when they fit, true and false insist."""
+    """What to train on, and for how long. Ours are:
+
+    cache_images   null keeps images in memory when they fit, true and false insist
+    early_share    this share of the training windows begins in an episode's first `early_steps` steps, where its end is still open;
+                   0 takes every window once
+    """
 
     data: str | None = None
     output_dir: str = "results/"
@@ -37,6 +42,8 @@ class Train:
     hdf5_normalize_obs: bool = False
     hdf5_filter_key: str | None = None
     hdf5_validation_filter_key: str | None = None
+    early_share: float = 0.0
+    early_steps: int = 2
     seq_length: int | None = None
     pad_seq_length: bool = True
     frame_stack: int = 1
@@ -96,6 +103,47 @@ class UNet:
 
 
 @dataclass(frozen=True)
+class SceneMLP:
+    """In the U-Net's place (ours): a network for an agent in the plane that learns on a laptop, see `scene`.
+
+    code            numbers that the observation is summed up in
+    width, blocks   size of the denoiser
+    velocity_scale  brings the difference of two frames' places to order one
+    places          the observation that holds the places of what is in the picture (x and y each); needed in training only, where they are
+                    predicted from the picture
+    places_weight   of that prediction in the loss
+    """
+
+    enabled: bool = False
+    code: int = 256
+    width: int = 256
+    blocks: int = 3
+    velocity_scale: float = 20.0
+    places: str = "states"
+    places_weight: float = 0.1
+
+
+@dataclass(frozen=True)
+class ActionFrame:
+    """The chunk that is denoised is (action - obs[relative_to] at the current frame) * scale (ours); null denoises the actions as they are."""
+
+    relative_to: str | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How a denoiser is trained (ours).
+
+    draws     noise levels and noises for each encoded observation
+    snr_cap   with `algo.predicts: clean`, a noise level counts with min(signal-to-noise ratio, snr_cap) + 0.2; null counts all alike
+    """
+
+    draws: int = 1
+    snr_cap: float | None = None
+
+
+@dataclass(frozen=True)
 class EMA:
     enabled: bool = True
     power: float = 0.75
@@ -119,9 +167,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Algo:
+    """`predicts` (ours) is what the network puts out; whatever that is, the policy predicts the noise."""
+
     optim_params: OptimParams = field(default_factory=OptimParams)
     horizon: Horizon = field(default_factory=Horizon)
     unet: UNet = field(default_factory=UNet)
+    scene_mlp: SceneMLP = field(default_factory=SceneMLP)
+    action_frame: ActionFrame = field(default_factory=ActionFrame)
+    predicts: Literal["noise", "clean"] = "noise"
+    objective: Objective = field(default_factory=Objective)
     ema: EMA = field(default_factory=EMA)
     ddpm: Schedule = field(default_factory=Schedule)
     ddim: Schedule = field(default_factory=Schedule)
@@ -271,7 +325,7 @@ def _complaints(config: PolicyConfig) -> list[str]:
     horizon, rgb = algo.horizon, config.observation.encoder.rgb
     rules = {
         "exactly one of algo.ddpm.enabled and algo.ddim.enabled must be true": algo.ddpm.enabled != algo.ddim.enabled,
-        "algo.unet.enabled must be true": algo.unet.enabled,
+        "exactly one of algo.unet.enabled and algo.scene_mlp.enabled must be true": algo.unet.enabled != algo.scene_mlp.enabled,
         f"the policy must predict the noise: prediction_type 'epsilon', not {config.schedule.prediction_type!r}": (
             config.schedule.prediction_type == "epsilon"
         ),
@@ -303,4 +357,25 @@ def _complaints(config: PolicyConfig) -> list[str]:
         )
         >= 1,
     }
-    return [text for text, holds in rules.items() if not holds]
+    return [text for text, holds in {**rules, **_rules_of_ours(config)}.items() if not holds]
+
+
+def _rules_of_ours(config: PolicyConfig) -> dict[str, bool]:
+    """Rules for the options that robomimic does not have: text -> whether it holds."""
+    train, algo, modalities = config.train, config.algo, config.observation.modalities
+    frame, scene = algo.action_frame, algo.scene_mlp.enabled
+    return {
+        "train.early_share must lie in [0, 1) and train.early_steps be at least 1": 0 <= train.early_share < 1 and train.early_steps >= 1,
+        "algo.objective.draws must be at least 1": algo.objective.draws >= 1,
+        "algo.objective.snr_cap needs algo.predicts 'clean'": algo.objective.snr_cap is None or algo.predicts == "clean",
+        "algo.action_frame.scale must be positive": frame.scale > 0,
+        f"algo.action_frame.relative_to ({frame.relative_to}) must be one of observation.modalities.obs.low_dim": (
+            frame.relative_to is None or frame.relative_to in modalities.obs.low_dim
+        ),
+        "algo.scene_mlp needs algo.action_frame.relative_to, the agent's place": not scene or frame.relative_to is not None,
+        "algo.scene_mlp needs an image in observation.modalities.obs.rgb": not scene or bool(modalities.obs.rgb),
+        "algo.scene_mlp needs two frames (train.frame_stack), to see velocity": not scene or train.frame_stack >= 2,
+        "algo.scene_mlp knows no goals, crops and normalisation (observation.modalities.goal, obs_randomizer_class, hdf5_normalize_obs)": (
+            not scene or not (train.goal_mode or train.hdf5_normalize_obs or config.observation.encoder.rgb.obs_randomizer_class)
+        ),
+    }

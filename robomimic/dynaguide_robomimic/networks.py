@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dynaguide.errors import UserError
+from dynaguide_robomimic.config import VisualCoreKwargs
 
 CHANNELS_PER_GROUP = 16
 
@@ -75,6 +76,33 @@ class SpatialSoftmax(nn.Module):
         attention = functional.softmax(self.nets(features).flatten(2) / self.temperature, dim=-1)  # (B, K, cells)
         points = torch.stack([(attention * self.pos_x).sum(-1), (attention * self.pos_y).sum(-1)], dim=-1)
         return points + self.noise_std * torch.randn_like(points) if self.training and self.noise_std else points
+
+
+def camera(key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, crop: tuple[int, int] | None) -> tuple[Backbone, SpatialSoftmax]:
+    """Backbone and spatial softmax for one camera's images."""
+    height, width = crop or shape[1:]
+    if height > shape[1] or width > shape[2]:
+        raise UserError(f"the config crops {key} to {height} x {width}, but its images are {shape[1]} x {shape[2]}")
+    backbone = (
+        resnet18(pretrained=kwargs.backbone_kwargs.pretrained)
+        if kwargs.backbone_class == "ResNet18Conv"
+        else pixel_conv(kwargs.backbone_kwargs.channels)
+    )
+    pool = SpatialSoftmax(
+        backbone.channels,
+        _map_size(backbone, height, width),
+        kwargs.pool_kwargs.num_kp,
+        temperature=kwargs.pool_kwargs.temperature,
+        learnable=kwargs.pool_kwargs.learnable_temperature,
+        noise_std=kwargs.pool_kwargs.noise_std,
+    )
+    return backbone, pool
+
+
+@torch.no_grad()
+def _map_size(backbone: Backbone, height: int, width: int) -> tuple[int, int]:
+    rows, columns = backbone(torch.zeros(1, 3, height, width)).shape[-2:]
+    return rows, columns
 
 
 class VisualCore(nn.Module):

@@ -11,20 +11,25 @@ from torch import Tensor, nn
 from dynaguide.chunks import Windows
 from dynaguide.errors import UserError
 from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
-from dynaguide_robomimic.config import PolicyConfig, Schedule, VisualCoreKwargs
+from dynaguide_robomimic.config import ActionFrame, PolicyConfig, Schedule, VisualCoreKwargs
 from dynaguide_robomimic.crops import centre_crop, random_crop
-from dynaguide_robomimic.networks import Backbone, ConditionalUNet1D, SpatialSoftmax, VisualCore, pixel_conv, resnet18
+from dynaguide_robomimic.networks import ConditionalUNet1D, VisualCore, camera
+from dynaguide_robomimic.scene import SceneDenoiser, SceneEncoder
 
 GOAL = "goal/"  # prefix of a goal's key in an observation
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """What the data looks like. Observation shapes are (channel, height, width) for images; their order is the order of the features."""
+    """What the data looks like. Observation shapes are (channel, height, width) for images; their order is the order of the features.
+
+    places   numbers in the observation that `algo.scene_mlp.places` names
+    """
 
     action: int
     obs: dict[str, tuple[int, ...]]
     goal: dict[str, tuple[int, ...]]
+    places: int = 0
 
 
 class ObservationEncoder(nn.Module):
@@ -35,7 +40,7 @@ class ObservationEncoder(nn.Module):
         rgb = config.observation.encoder.rgb
         self.shapes = shapes
         self.crop = (rgb.obs_randomizer_kwargs.crop_height, rgb.obs_randomizer_kwargs.crop_width) if rgb.obs_randomizer_class else None
-        self.obs_nets = nn.ModuleDict({key: _camera(key, shape, rgb.core_kwargs, self.crop) for key, shape in shapes.items() if len(shape) == 3})
+        self.obs_nets = nn.ModuleDict({key: _visual_core(key, shape, rgb.core_kwargs, self.crop) for key, shape in shapes.items() if len(shape) == 3})
         for key, shape in shapes.items():
             if len(shape) == 1:
                 self.register_buffer(f"mean_{key}", torch.zeros(shape))
@@ -63,17 +68,27 @@ class ObservationEncoder(nn.Module):
 
 
 class DiffusionPolicy(nn.Module):
-    """A conditional U-Net over action chunks, fit for the seam: `given(obs)` encodes once and returns the noise predictor."""
+    """A conditional denoiser of action chunks, fit for the seam: `given(obs)` encodes once and returns the noise predictor.
+
+    What is denoised are the actions, or the actions as seen from the agent (`algo.action_frame`); `to_chunk` and `to_actions` go between the two.
+    """
 
     def __init__(self, config: PolicyConfig, shapes: Shapes) -> None:
         super().__init__()
         self.config, self.shapes = config, shapes
         self.history = config.algo.horizon.observation_horizon
+        if config.algo.scene_mlp.enabled:
+            self._build_scene_mlp()
+        else:
+            self._build_unet()
+        self.scheduler = make_scheduler(config.schedule, ddim=config.algo.ddim.enabled)
+
+    def _build_unet(self) -> None:
+        config, shapes, unet = self.config, self.shapes, self.config.algo.unet
         self.encoders = nn.ModuleDict({"obs": ObservationEncoder(shapes.obs, config)})
         if shapes.goal:
             self.encoders["goal"] = ObservationEncoder(shapes.goal, config)
-        unet = config.algo.unet
-        self.noise_pred_net = ConditionalUNet1D(
+        self.noise_pred_net: nn.Module = ConditionalUNet1D(
             shapes.action,
             self.history * self._features("obs") + self._features("goal"),
             step_embedding=unet.diffusion_step_embed_dim,
@@ -81,7 +96,12 @@ class DiffusionPolicy(nn.Module):
             kernel=unet.kernel_size,
             groups=unet.n_groups,
         )
-        self.scheduler = make_scheduler(config.schedule, ddim=config.algo.ddim.enabled)
+
+    def _build_scene_mlp(self) -> None:
+        if self.shapes.action != 2:
+            raise UserError(f"algo.scene_mlp is for an agent in the plane, with 2 numbers an action, not {self.shapes.action}")
+        self.encoders = nn.ModuleDict({"obs": SceneEncoder(self.shapes.obs, self.shapes.places, self.config)})
+        self.noise_pred_net = SceneDenoiser(self.action_shape[0], self.config)
 
     @property
     def action_shape(self) -> tuple[int, int]:
@@ -107,7 +127,9 @@ class DiffusionPolicy(nn.Module):
         return [*self.shapes.obs, *(GOAL + key for key in self.shapes.goal)]
 
     def encode(self, obs: Observation) -> Float[Tensor, "batch condition"]:
-        """All frames' features, oldest frame first, then the goal's."""
+        """All frames' features, oldest frame first, then the goal's; or what the scene encoder makes of them."""
+        if self.config.algo.scene_mlp.enabled:
+            return self.encode_scene(obs)[0]
         frames = {key: obs[key].flatten(0, 1) for key in self.shapes.obs}
         features = self.encoders["obs"](frames).unflatten(0, (-1, self.history)).flatten(1)
         if not self.shapes.goal:
@@ -115,15 +137,55 @@ class DiffusionPolicy(nn.Module):
         goal = self.encoders["goal"]({key: obs[GOAL + key][:, -1] for key in self.shapes.goal})
         return torch.cat([features, goal], dim=-1)
 
-    def predict_noise(self, noisy: ActionChunk, timestep: Tensor | int, condition: Float[Tensor, "batch condition"]) -> ActionChunk:
+    def encode_scene(self, obs: Observation) -> tuple[Float[Tensor, "batch condition"], Float[Tensor, "batch places"]]:
+        """The condition, and the places that the scene encoder finds in the pictures."""
+        return self.encoders["obs"](obs)
+
+    def network(self, noisy: ActionChunk, timestep: Tensor | int, condition: Float[Tensor, "batch condition"]) -> ActionChunk:
+        """What the network puts out: the noise, or the clean chunk (`algo.predicts`)."""
         steps = torch.as_tensor(timestep, device=noisy.device, dtype=noisy.dtype).expand(len(noisy))
         return self.noise_pred_net(noisy, steps, condition)
+
+    def predict_noise(self, noisy: ActionChunk, timestep: Tensor | int, condition: Float[Tensor, "batch condition"]) -> ActionChunk:
+        """eps(a^k, k, o); from a clean chunk it is (a^k - sqrt(alpha_bar_k) a^0) / sqrt(1 - alpha_bar_k)."""
+        predicted = self.network(noisy, timestep, condition)
+        if self.config.algo.predicts == "noise":
+            return predicted
+        alpha_bar = self.alpha_bar(timestep, noisy)
+        return (noisy - alpha_bar.sqrt() * predicted) / (1 - alpha_bar).sqrt()
+
+    def alpha_bar(self, timestep: Tensor | int, like: ActionChunk) -> Float[Tensor, "#batch 1 1"]:
+        steps = torch.as_tensor(timestep, device="cpu").reshape(-1)
+        return self.scheduler.alphas_cumprod[steps].to(like)[:, None, None]
+
+    def to_chunk(self, actions: ActionChunk, obs: Observation) -> ActionChunk:
+        """The environment's actions -> what is denoised."""
+        scale = self.config.algo.action_frame.scale
+        return (actions - repeat_rows(self._origin(obs), len(actions))) * scale if self._framed else actions
+
+    def to_actions(self, chunk: ActionChunk, obs: Observation) -> ActionChunk:
+        """What is denoised -> the environment's actions, which lie in [-1, 1] as those of all training data do."""
+        scale = self.config.algo.action_frame.scale
+        return (chunk / scale + repeat_rows(self._origin(obs), len(chunk))).clamp(-1, 1) if self._framed else chunk
+
+    @property
+    def _framed(self) -> bool:
+        return self.config.algo.action_frame != ActionFrame()
+
+    def _origin(self, obs: Observation) -> Float[Tensor, "batch 1 action"]:
+        """Where actions are seen from."""
+        key = self.config.algo.action_frame.relative_to
+        return next(iter(obs.values())).new_zeros(1, 1, self.shapes.action, dtype=torch.float32) if key is None else obs[key][:, -1:].float()
 
     def given(self, obs: Observation) -> BoundPolicy:
         """The seam's side of the policy: images are encoded here, once for all denoising steps and candidates."""
         self._check(obs)
         condition = self.encode(obs)
-        return BoundPolicy(lambda noisy, timestep: self.predict_noise(noisy, timestep, repeat_rows(condition, len(noisy))))
+
+        def predict(noisy: ActionChunk, timestep: int) -> ActionChunk:
+            return self.predict_noise(noisy, timestep, repeat_rows(condition, len(noisy)))
+
+        return BoundPolicy(predict, lambda chunk: self.to_actions(chunk, obs)) if self._framed else BoundPolicy(predict)
 
     def _check(self, obs: Observation) -> None:
         expected = {**self.shapes.obs, **{GOAL + key: shape for key, shape in self.shapes.goal.items()}}
@@ -156,27 +218,5 @@ def make_scheduler(schedule: Schedule, *, ddim: bool) -> Any:
         raise UserError(f"beta_schedule {schedule.beta_schedule!r} is not one of diffusers'") from error
 
 
-def _camera(key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, crop: tuple[int, int] | None) -> VisualCore:
-    height, width = crop or shape[1:]
-    if height > shape[1] or width > shape[2]:
-        raise UserError(f"the config crops {key} to {height} x {width}, but its images are {shape[1]} x {shape[2]}")
-    backbone = (
-        resnet18(pretrained=kwargs.backbone_kwargs.pretrained)
-        if kwargs.backbone_class == "ResNet18Conv"
-        else pixel_conv(kwargs.backbone_kwargs.channels)
-    )
-    pool = SpatialSoftmax(
-        backbone.channels,
-        _map_size(backbone, height, width),
-        kwargs.pool_kwargs.num_kp,
-        temperature=kwargs.pool_kwargs.temperature,
-        learnable=kwargs.pool_kwargs.learnable_temperature,
-        noise_std=kwargs.pool_kwargs.noise_std,
-    )
-    return VisualCore(backbone, pool, kwargs.pool_kwargs.num_kp, kwargs.feature_dimension)
-
-
-@torch.no_grad()
-def _map_size(backbone: Backbone, height: int, width: int) -> tuple[int, int]:
-    rows, columns = backbone(torch.zeros(1, 3, height, width)).shape[-2:]
-    return rows, columns
+def _visual_core(key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, crop: tuple[int, int] | None) -> VisualCore:
+    return VisualCore(*camera(key, shape, kwargs, crop), kwargs.pool_kwargs.num_kp, kwargs.feature_dimension)

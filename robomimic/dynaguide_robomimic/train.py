@@ -75,7 +75,18 @@ def plan_of(config: PolicyConfig) -> TrainingPlan:
 def training_windows(config: PolicyConfig, dataset: Path, windows: Windows, split: str | None) -> ChunkDataset:
     modalities = config.observation.modalities
     keys, goals = [*modalities.obs.low_dim, *modalities.obs.rgb], [*modalities.goal.low_dim, *modalities.goal.rgb]
-    return ChunkDataset(dataset, keys, windows, outcome_keys=goals, split=split, cache_images=config.train.cache_images)
+    if config.algo.scene_mlp.enabled and config.algo.scene_mlp.places not in keys:
+        keys.append(config.algo.scene_mlp.places)
+    return ChunkDataset(
+        dataset,
+        keys,
+        windows,
+        outcome_keys=goals,
+        split=split,
+        cache_images=config.train.cache_images,
+        early_share=config.train.early_share,
+        early_steps=config.train.early_steps,
+    )
 
 
 def shapes_of(config: PolicyConfig, dataset: Path) -> Shapes:
@@ -94,7 +105,18 @@ def shapes_of(config: PolicyConfig, dataset: Path) -> Shapes:
     def group(keys: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         return {key: _channels_first(stored[key]) for key in sorted(keys) if key in stored}  # what is missing is named when the data is read
 
-    return Shapes(action, group((*modalities.obs.low_dim, *modalities.obs.rgb)), group((*modalities.goal.low_dim, *modalities.goal.rgb)))
+    obs, goal = group((*modalities.obs.low_dim, *modalities.obs.rgb)), group((*modalities.goal.low_dim, *modalities.goal.rgb))
+    return Shapes(action, obs, goal, _places(config, stored, dataset))
+
+
+def _places(config: PolicyConfig, stored: dict[str, Any], dataset: Path) -> int:
+    """How many numbers the places in the picture are, for the policy that predicts them."""
+    scene = config.algo.scene_mlp
+    if not scene.enabled:
+        return 0
+    if len(stored.get(scene.places, ())) != 1:
+        raise UserError(f"{dataset}: algo.scene_mlp.places names {scene.places!r}, which is not a low-dimensional observation in it")
+    return int(stored[scene.places][0])
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:

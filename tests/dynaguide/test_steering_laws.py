@@ -1,5 +1,7 @@
 """The laws of the seam."""
 
+import weakref
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
@@ -160,6 +162,15 @@ def test_no_step_carries_a_graph_and_the_policy_builds_none():
     for step in denoise(Trainable(), toy_obs(), Steering(guidance=ascend(closeness, 0.3), repeats=2), rngs()):
         for tensor in (step.at.noisy, step.at.noise, step.at.clean_estimate, step.guidance, step.denoised):
             assert not tensor.requires_grad
+
+
+def test_memory_does_not_grow_with_the_number_of_steps():
+    """Nothing of a step is alive two steps later."""
+    policy, alive = ToyPolicy(inference_steps=50), []
+    for step in denoise(policy, toy_obs(), Steering(guidance=ascend(closeness, 0.3)), rngs()):
+        alive.append([weakref.ref(tensor) for tensor in (step.at.noisy, step.at.noise, step.at.clean_estimate, step.guidance)])
+        assert all(reference() is None for past in alive[:-2] for reference in past)
+    assert len(alive) == 50
 
 
 def test_every_step_is_seen_and_the_last_one_is_the_result():

@@ -125,6 +125,25 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_weights(undisturbed
     assert steps == sorted(set(steps))
 
 
+def test_two_processes_train_as_one_with_twice_the_batch(data_path, tmp_path):
+    program = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); torch.set_num_threads(1)\n"
+        "import test_training as t; from pathlib import Path; from dataclasses import replace\n"
+        "make = t.Imitation.__init__\n"
+        "t.Imitation.__init__ = lambda self: (make(self), self.net.__delitem__(2))[0]\n"  # no dropout: it differs between processes
+        "t.run(Path(sys.argv[2]), Path(sys.argv[3]), replace(t.PLAN, steps=20, batch_size=int(sys.argv[4])))"
+    )
+    (tmp_path / "program.py").write_text(program)
+    here, launcher = str(Path(__file__).parent), ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, launch, batch in (("one", [], "16"), ("two", launcher, "8")):
+        arguments = [sys.executable, *launch, str(tmp_path / "program.py"), here, str(tmp_path / name), str(data_path), batch]
+        done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "1"}, timeout=120)
+        assert done.returncode == 0, done.stderr
+    one, two = (checkpoint.load(tmp_path / name / "model.safetensors", "imitation").weights for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4)
+
+
 def test_a_finished_run_can_be_made_longer(data_path, tmp_path):
     run(tmp_path / "run", data_path, replace(PLAN, steps=20))
     longer = run(tmp_path / "run", data_path, replace(PLAN, steps=40), resume=True)

@@ -11,7 +11,7 @@ from worlds import GOAL_CONDITIONED, tiny, write_config, write_episodes
 
 from dynaguide import checkpoint
 from dynaguide.episodes import EpisodeFile
-from scripts import ROOT, script
+from scripts import ROOT, mistake, script
 
 CPU = ["--device", "cpu"]
 
@@ -28,17 +28,6 @@ def folder(tmp_path_factory):
 def train(folder, name, *flags, config="config.json"):
     data, output = str(folder / "data.hdf5"), str(folder)
     script("train_base_policy.py").main(["--config", str(folder / config), "--dataset", data, "--output", output, "--name", name, *CPU, *flags])
-
-
-def mistake(capsys, path, *flags) -> str:
-    """What a script prints on a user's mistake: one line, status 2."""
-    with pytest.raises(SystemExit) as stopped:
-        script(path).main([str(flag) for flag in flags])
-    assert stopped.value.code == 2
-    captured = capsys.readouterr()
-    errors = [line for line in captured.err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1, captured.err
-    return errors[0]
 
 
 def test_training_leaves_a_policy_and_its_metrics(folder):
@@ -90,7 +79,18 @@ def test_a_file_is_split(folder, capsys):
     assert "4 episodes to train on, 2 to validate on" in capsys.readouterr().out
 
 
-SCRIPTS = [path for pattern in ("*.py", "data_processing_calvin/*.py", "examples/*.py", "toy_squares_experiment/*.py") for path in ROOT.glob(pattern)]
+SCRIPTS = [
+    path
+    for pattern in (
+        "*.py",
+        "data_processing_calvin/*.py",
+        "examples/*.py",
+        "toy_squares_experiment/*.py",
+        "figure_generation/*.py",
+        "benchmarks/*.py",
+    )
+    for path in ROOT.glob(pattern)
+]
 
 
 @pytest.mark.parametrize("path", sorted(str(path.relative_to(ROOT)) for path in SCRIPTS if path.name != "setup.py"))

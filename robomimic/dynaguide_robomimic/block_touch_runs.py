@@ -1,0 +1,310 @@
+"""Steered BlockTouch episodes: the flags that its scripts share, and the run behind them.
+
+`guided` and `sampled` differ in nothing but the `Steering` that they assemble; `dynaguide.evaluation` rolls it out.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import gymnasium as gym
+import torch
+
+from dynaguide import cli
+from dynaguide.classifier import EndStateClassifier, checked_weights, load_classifier
+from dynaguide.errors import UserError, unknown_name
+from dynaguide.evaluation import add_rollout_arguments, evaluate, table
+from dynaguide.guidance import Differentiate, ascend
+from dynaguide.results import EpisodeResult
+from dynaguide.rollout import Array, Frames, SteeredPolicy
+from dynaguide.scores import class_score
+from dynaguide.selectors import best_of
+from dynaguide.steering import Steering
+from dynaguide.types import BoundPolicy, Denoiser, GuidedStep, Observation, Score
+from dynaguide_robomimic.block_touch_pictures import draw_denoising_of
+from dynaguide_robomimic.checkpoints import LoadedPolicy, load_policy
+from dynaguide_robomimic.envs import make_env
+from dynaguide_robomimic.envs.block_touch.env import IMAGE_SIZE
+from dynaguide_robomimic.envs.block_touch.env_config import NAMES
+from dynaguide_robomimic.envs.block_touch.world import COLOR_NAMES, LAYOUTS, color_index
+
+CAMERA = "image"
+PICTURED_EPISODES = 4
+
+# Flags
+
+
+def parser(description: str | None, *, example: str) -> argparse.ArgumentParser:
+    """A parser with the flags of every steered BlockTouch run; those of one method are added by `add_guidance` and `add_sampling`."""
+    made = cli.parser(description, example=example)
+    made.add_argument("--agent", required=True, help="the base policy's checkpoint")
+    made.add_argument("--guidance", help="the classifier's checkpoint; without one the base policy runs alone")
+    wanted = made.add_argument_group("what is wanted")
+    wanted.add_argument("--target", help=f"seek this colour: {', '.join(COLOR_NAMES)}")
+    wanted.add_argument("--avoid", help="keep away from this colour")
+    wanted.add_argument("--target_list", help=f"a weight for each of {', '.join(COLOR_NAMES)}, such as 1,-0.33,-0.33,-0.33; positive: seek")
+    wanted.add_argument(
+        "--away",
+        default="log_not_p",
+        help="what a negative weight w climbs: log_not_p, |w| log(1 - p); log_p, -|w| log p (as published, without bound)",
+    )
+    scene = made.add_argument_group("scene")
+    scene.add_argument("--setup", default="random", help=f"the layout: {', '.join(LAYOUTS)}; the last two are built around the target, or blue")
+    scene.add_argument("--layout_seed", type=int, help="all episodes in this one layout of the setup (default: one for each seed)")
+    scene.add_argument("--camera_names", nargs="+", default=[CAMERA], help="BlockTouch has one camera, image")
+    made.add_argument("--inference_steps", type=int, help="denoising steps of a decision (default: the policy's own)")
+    add_rollout_arguments(made, horizon=400, n_rollouts=100, n_envs=20, replan_every=8, video_skip=1)
+    made.add_argument("--output_folder", type=Path, help="where results.json goes when --json_path names no other place, and the pictures")
+    made.add_argument("--paths", action="store_true", help="keep layouts and paths in the results JSON: figures of trajectories need them")
+    made.add_argument("--render_visuals", action="store_true", help=f"draw the first decision of {PICTURED_EPISODES} episodes as it is denoised")
+    cli.add_seed(made)
+    cli.add_device(made)
+    return made
+
+
+def add_guidance(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("guidance")
+    group.add_argument("--scale", type=float, default=3.0, help="s of Eq. 3; 0 is the base policy")
+    group.add_argument("--ss", type=int, default=1, help="M, the paper's stochastic sampling: how often each denoising step is run")
+    group.add_argument("--on", default="clean_estimate", help="what the score is differentiated at: noisy (as published), clean_estimate")
+    group.add_argument("--renoise", action="store_true", help="go back to the step's noise level before each repeat (ITPS)")
+    group.add_argument("--published_clamp", action="store_true", help="keep the noise when the clean estimate is clamped, as published")
+    group.add_argument("--cap", type=float, help="the guidance is at most so many times as long as the predicted noise (default: any)")
+    group.add_argument("--last_steps", type=int, help="guide only the last so many denoising steps (default: all)")
+
+
+def add_sampling(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--num_samples", type=int, default=5, help="chunks drawn for each decision; the likeliest to do what is wanted is executed")
+
+
+def weights_of(args: argparse.Namespace) -> list[float] | None:
+    """What --target, --avoid or --target_list ask for, a weight a colour; None if nothing does."""
+    given = [flag for flag in ("target", "avoid", "target_list") if getattr(args, flag) is not None]
+    if len(given) > 1:
+        raise UserError(f"--{given[0]} and --{given[1]} both say what is wanted: give one of them")
+    if args.target is not None:
+        return _one_hot(args.target, 1.0)
+    if args.avoid is not None:
+        return _one_hot(args.avoid, -1.0)
+    return None if args.target_list is None else _weights(args.target_list)
+
+
+def _one_hot(color: str, weight: float) -> list[float]:
+    index = color_index(color)
+    return [weight if other == index else 0.0 for other in range(len(COLOR_NAMES))]
+
+
+def _weights(text: str) -> list[float]:
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--target_list {text}: expected numbers with commas between them, such as 1,-0.33,-0.33,-0.33") from None
+    return list(checked_weights(COLOR_NAMES, weights))
+
+
+# The run
+
+
+class Run(NamedTuple):
+    """What came of a run."""
+
+    episodes: list[EpisodeResult]
+    seconds_per_decision: float  # of one episode: a batch's seconds shared among its rows
+
+    def __str__(self) -> str:
+        return f"{table(self.episodes)}\n{'decision':<20} {1000 * self.seconds_per_decision:.1f} ms an episode"
+
+
+def guided(args: argparse.Namespace) -> Run:
+    """The base policy under the classifier's gradient; without --guidance, or with --scale 0, alone."""
+    _check_name("--on", args.on, get_args(Differentiate))
+    if not math.isfinite(args.scale):
+        raise UserError(f"--scale must be finite, not {args.scale}")
+    return _run(args, "guided" if args.guidance and args.scale else "base", partial(_guidance, args))
+
+
+def sampled(args: argparse.Namespace) -> Run:
+    """The base policy's chunk that the classifier likes best among --num_samples; without --guidance, or with one sample, the base policy alone."""
+    return _run(args, "sampling" if args.guidance and args.num_samples > 1 else "base", partial(_selection, args))
+
+
+def _guidance(args: argparse.Namespace, score: Score | None) -> Steering:
+    if score is None or args.scale == 0:
+        return Steering(consistent_clamp=not args.published_clamp)
+    guidance = ascend(score, args.scale, on=args.on)
+    if args.last_steps is not None:
+        guidance = guidance.last(args.last_steps)
+    if args.cap is not None:
+        guidance = guidance.capped(args.cap)
+    return Steering(guidance=guidance, repeats=args.ss, renoise=args.renoise, consistent_clamp=not args.published_clamp)
+
+
+def _selection(args: argparse.Namespace, score: Score | None) -> Steering:
+    return Steering() if score is None else Steering(select=best_of(score), candidates=args.num_samples)
+
+
+def _run(args: argparse.Namespace, arm: str, assemble: "partial[Steering]") -> Run:
+    _check(args)
+    device = cli.device(args.device)
+    args.arm, args.weights = arm, weights_of(args)  # both go into the results' config
+    loaded = _for_block_touch(load_policy(args.agent, device), f"policy checkpoint {args.agent}")
+    agent = TimedPolicy(
+        with_steps(loaded.policy, args.inference_steps),
+        loaded.policy.obs_keys,
+        loaded.policy.first_action,
+        args.replan_every,
+        device,
+        assemble(_score(args, loaded, device)),
+    )
+    make = partial(_scene, loaded.env_meta, args.setup, _layout_target(args.weights), args.paths)
+    options = None if args.layout_seed is None else {"layout_seed": args.layout_seed}
+    episodes = evaluate(args, agent, make, loaded.env_meta, loaded.policy.history, options=options)
+    if args.render_visuals:
+        draw_denoising_of(Path(args.json_path), Path(args.trace_path), args.output_folder / "denoising")
+    return Run(episodes, agent.seconds_per_decision)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Names, and where things go; --output_folder and --render_visuals become the flags that they stand for."""
+    _check_name("layout", args.setup, LAYOUTS)
+    for camera in args.camera_names:
+        _check_name("camera", camera, [CAMERA])
+    if args.output_folder and not args.json_path:
+        args.json_path = str(args.output_folder / "results.json")
+    if args.render_visuals:
+        if not args.output_folder:
+            raise UserError("--render_visuals needs an --output_folder for its pictures")
+        args.paths, args.trace_episodes = True, args.trace_episodes or PICTURED_EPISODES
+        args.trace_path = args.trace_path or str(args.output_folder / "traces")
+
+
+def _check_name(kind: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise unknown_name(kind, name, list(known))
+
+
+def _score(args: argparse.Namespace, base: LoadedPolicy, device: torch.device) -> Score | None:
+    """The classifier's score for the wanted colours, if there is a classifier that fits the policy."""
+    if not args.guidance:
+        return None
+    if args.weights is None:
+        raise UserError("--guidance needs to know where to: name a colour with --target or --avoid, or weights with --target_list")
+    where = f"classifier checkpoint {args.guidance}"
+    loaded = load_classifier(args.guidance, device)
+    _for_block_touch(loaded, where)
+    ours, theirs = image_size(base.env_meta), image_size(loaded.env_meta)
+    if ours != theirs:
+        raise UserError(f"{where} was trained on images of {theirs} x {theirs}, the policy {args.agent} on {ours} x {ours}")
+    _check_fit(loaded.classifier, base, where)
+    return class_score(loaded.classifier, args.weights, away=args.away)
+
+
+def _check_fit(classifier: EndStateClassifier, base: LoadedPolicy, where: str) -> None:
+    """Both must mean the same by a colour and by a chunk."""
+    if tuple(classifier.classes) != COLOR_NAMES:
+        raise UserError(f"{where} tells {', '.join(classifier.classes)} apart, not {', '.join(COLOR_NAMES)}")
+    ours, theirs = base.policy.windows, classifier.config.windows
+    if (ours.horizon, ours.offset) != (theirs.horizon, theirs.offset):
+        raise UserError(
+            f"{where} reads chunks of {theirs.horizon} actions from frame {theirs.offset} on, the policy makes {ours.horizon} from {ours.offset} on"
+        )
+
+
+def _for_block_touch(loaded: Any, where: str) -> Any:
+    """The same, if its data came from BlockTouch."""
+    name = loaded.env_meta.get("env_name")
+    if name not in NAMES:
+        raise UserError(f"{where} is for the environment {name}, not for {NAMES[0]}")
+    return loaded
+
+
+def image_size(env_meta: dict[str, Any]) -> int:
+    return int(env_meta.get("env_kwargs", {}).get("image_size", IMAGE_SIZE))
+
+
+def _layout_target(weights: list[float] | None) -> int:
+    """The colour that a layout is built around: the most wanted one, or blue."""
+    return weights.index(max(weights)) if weights and max(weights) > 0 else 0
+
+
+def _scene(env_meta: dict[str, Any], setup: str, target: int, paths: bool) -> gym.Env[Any, Any]:
+    env = make_env(env_meta, layout=setup, target=target, render_mode="rgb_array")
+    return KeepsPath(env) if paths else env
+
+
+class KeepsPath(gym.Wrapper[Any, Any, Any, Any]):
+    """Adds to the `details` of an episode's result what a picture of it needs, in world coordinates.
+
+    path        where the agent was, at the reset and after each step
+    squares     the centres of the squares, in the order of the colours, and `rotations` in radians
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        first = super().reset(seed=seed, options=options)
+        layout = self._world.layout
+        self._details = {"path": [], "squares": layout.squares.round(1).tolist(), "rotations": layout.rotations.round(3).tolist()}
+        self._keep()
+        return first
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        self._keep()
+        return obs, reward, terminated, truncated, {**info, "details": {**info.get("details", {}), **self._details}}
+
+    def _keep(self) -> None:
+        self._details["path"].append(self._world.position.round(1).tolist())
+
+    @property
+    def _world(self) -> Any:
+        return self.unwrapped.world  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class TimedPolicy(SteeredPolicy):
+    """A steered policy that counts its decisions and their seconds."""
+
+    spent: list[tuple[float, int]] = field(default_factory=list)  # seconds, rows
+
+    def decide(self, frames: Frames, rngs: list[torch.Generator]) -> tuple[Array, list[GuidedStep]]:
+        began = time.perf_counter()
+        decision = super().decide(frames, rngs)  # ends with the actions on the CPU: nothing is still under way
+        self.spent.append((time.perf_counter() - began, len(rngs)))
+        return decision
+
+    @property
+    def seconds_per_decision(self) -> float:
+        return sum(seconds for seconds, _ in self.spent) / max(1, sum(rows for _, rows in self.spent))
+
+
+@dataclass(frozen=True)
+class OtherSteps:
+    """A policy with another number of denoising steps."""
+
+    policy: Denoiser
+    inference_steps: int
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        return self.policy.action_shape
+
+    @property
+    def scheduler(self) -> Any:
+        return self.policy.scheduler
+
+    def given(self, obs: Observation) -> BoundPolicy:
+        return self.policy.given(obs)
+
+
+def with_steps(policy: Denoiser, steps: int | None) -> Denoiser:
+    """The policy, denoising in `steps` steps; None leaves it its own."""
+    if steps is None:
+        return policy
+    trained = policy.scheduler.config.num_train_timesteps
+    if not 1 <= steps <= trained:
+        raise UserError(f"--inference_steps must lie between 1 and the {trained} steps that the policy was trained with, not {steps}")
+    return OtherSteps(policy, steps)
