@@ -4,16 +4,13 @@
 #   toy_squares_experiment/train_demo.sh [OUTPUT]        OUTPUT: results/block_touch/train_demo
 #
 # Interrupt it and start it again: what is finished is skipped, a training goes on where it was. It needs 10 GB of memory and 1 GB of disk.
-# PYTHON names the interpreter, MODELS where the models are put; ROLLOUTS, CLASSIFIER_ROLLOUTS, COLLISIONS and VALID_ROLLOUTS say how many episodes
-# are collected.
+# PYTHON names the interpreter, MODELS where the models are put, ROLLOUTS and VALID_ROLLOUTS how many episodes are collected.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-results/block_touch/train_demo}
 MODELS=${MODELS:-checkpoints/block_touch}
 PYTHON=${PYTHON:-python}
 ROLLOUTS=${ROLLOUTS:-32000}
-CLASSIFIER_ROLLOUTS=${CLASSIFIER_ROLLOUTS:-14014}
-COLLISIONS=${COLLISIONS:-2500}
 VALID_ROLLOUTS=${VALID_ROLLOUTS:-2000}
 mkdir -p "$OUT" "$MODELS"
 
@@ -35,15 +32,10 @@ collect() {  # collect NAME SEED ROLLOUTS
 
 once collect_train collect train 0 "$ROLLOUTS"
 once collect_valid collect valid 1000 "$VALID_ROLLOUTS" # another seed: no layout is in both
-collect_for_classifier() {
-    collect classifier_data 0 "$CLASSIFIER_ROLLOUTS"
-    "$PYTHON" toy_squares_experiment/add_collisions_pymunk.py --dataset_path "$OUT/classifier_data/data.hdf5" --n_episodes "$COLLISIONS"
-}
-once collect_classifier_data collect_for_classifier
 once policy "$PYTHON" train_base_policy.py --config configs/diffusion_policy_image_munk_ddim_small.json \
     --dataset "$OUT/train/data.hdf5" --output "$OUT" --name policy --resume
 once classifier "$PYTHON" toy_squares_experiment/train_end_state_classifier.py --exp_dir "$OUT/classifier" \
-    --train_hdf5 "$OUT/classifier_data/data.hdf5" --test_hdf5 "$OUT/valid/data.hdf5" --num_epochs 12 --action_chunk_length 16 --noised --resume
+    --train_hdf5 "$OUT/train/data.hdf5" --test_hdf5 "$OUT/valid/data.hdf5" --num_epochs 20 --action_chunk_length 16 --noised --resume
 once test_classifier "$PYTHON" toy_squares_experiment/test_end_state_classifier.py --exp_dir "$OUT/classifier_test" \
     --mixed_hdf5 "$OUT/valid/data.hdf5" --checkpoint "$OUT/classifier/model.safetensors"
 for name in policy classifier; do

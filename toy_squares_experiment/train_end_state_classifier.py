@@ -1,7 +1,7 @@
 """Train the end-state classifier: an image and an action chunk to the colour that the episode will end on.
 
 Needs labelled episodes of which every layout comes with every target (collect_scripted_data_pymunk.py --repeat_environment --dataset_obs), else it
-learns layouts by heart; add_collisions_pymunk.py adds what happens on the way to a blocked square. Leaves EXP_DIR/model.safetensors, state.pt (for --resume), metrics.jsonl and TensorBoard's events; the accuracy on
+learns layouts by heart. Leaves EXP_DIR/model.safetensors, state.pt (for --resume), metrics.jsonl and TensorBoard's events; the accuracy on
 --test_hdf5 is logged after every epoch. An epoch is 100 steps.
 """
 
@@ -49,7 +49,7 @@ def _add_noise(made: ArgumentParser) -> None:
     group.add_argument("--noised", action="store_true", help="noise half of the chunks, most of them a little")
     group.add_argument("--relative_to", default="agent_pos", help="algo.action_frame.relative_to of the policy; empty for none")
     group.add_argument("--action_scale", type=float, default=1.4, help="algo.action_frame.scale of the policy")
-    group.add_argument("--mean_step", type=float, default=20, help="mean noise level, of 100")
+    group.add_argument("--mean_step", type=float, default=20.0, help="mean noise level, of 100")
 
 
 def run(args: Namespace) -> None:

@@ -90,9 +90,7 @@ class ChunkDataset(Dataset[Batch]):
             self.env_meta, self.shapes, self.names = file.env_meta, {key: file.obs_shapes[key] for key in keys}, file.names
             self.first, self.last, self.episode_of = _episode_index(file.lengths)
             self.images_cached = _fits(file, keys) if cache_images is None else cache_images
-            self.actions = np.concatenate([file.actions(name) for name in file.names]).astype(np.float32)
-            in_memory = [key for key in keys if self.images_cached or not file.is_image(key)]
-            self._arrays = {key: _joined(file, key) for key in in_memory}
+            self.actions, self._arrays = _joined(file, [key for key in keys if self.images_cached or not file.is_image(key)])
         every = np.arange(len(self.episode_of))
         self.drawn = _emphasised(every, self.step(every) < early_steps, early_share)
         self._on_disk: tuple[int, EpisodeFile] | None = None
@@ -178,15 +176,19 @@ def _fits(file: EpisodeFile, keys: Sequence[str]) -> bool:
     return size < psutil.virtual_memory().available / 2
 
 
-def _joined(file: EpisodeFile, key: str) -> NDArray[Any]:
-    """All frames of one observation, filled in place: never held twice."""
-    dtype = np.uint8 if file.is_image(key) else np.float32
-    joined = np.empty((int(file.lengths.sum()), *file.obs_shapes[key]), dtype)
+def _joined(file: EpisodeFile, keys: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    """The actions and some observations of all frames, filled in place: never held twice."""
+    frames = int(file.lengths.sum())
+    actions = np.empty((frames, file.action_size), np.float32)
+    arrays = {key: np.empty((frames, *file.obs_shapes[key]), np.uint8 if file.is_image(key) else np.float32) for key in keys}
     start = 0
     for name, length in zip(file.names, file.lengths, strict=True):
-        joined[start : start + length] = file.read(name, key)
+        here = slice(start, start + length)
+        actions[here] = file.actions(name)
+        for key, joined in arrays.items():
+            joined[here] = file.read(name, key)
         start += length
-    return joined
+    return actions, arrays
 
 
 @dataclass(frozen=True)

@@ -174,39 +174,19 @@ def _cell_centres(count: int) -> Float[Tensor, "cell 2"]:
 
 
 class ClassifierObjective(nn.Module):
-    """Cross-entropy of the episode's label, given the current image and the chunk; `draws` noises for each window.
+    """Cross-entropy of the episode's label, given the current image and the chunk; `draws` noises for each window."""
 
-    mirrored   each training step sees its scenes turned or mirrored, in one of the square's eight ways: eight times the layouts
-    """
-
-    def __init__(self, classifier: EndStateClassifier, *, draws: int = 4, mirrored: bool = True) -> None:
+    def __init__(self, classifier: EndStateClassifier, *, draws: int = 4) -> None:
         super().__init__()
-        self.classifier, self.draws, self.mirrored = classifier, draws, mirrored
+        self.classifier, self.draws = classifier, draws
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         classifier, rows = self.classifier, self.draws * len(batch.actions)
-        if self.mirrored and self.training:
-            batch = self.turned(batch, int(torch.randint(0, 8, ())))
         embedding = classifier.embed(batch.obs[classifier.image_key][:, -1])
         actions = classifier.config.noise.at_random(repeat_rows(batch.actions, rows), batch.obs)
         log_p = classifier.log_probabilities(embedding, actions)
         labels = repeat_rows(labels_of(batch), rows)
         return {"loss": functional.nll_loss(log_p, labels), "accuracy": (log_p.argmax(-1) == labels).float().mean()}
-
-    def turned(self, batch: Batch, way: int) -> Batch:
-        """The same scenes with x mirrored, y mirrored and the axes exchanged, as the three bits of `way` say."""
-        image_key, places_key = self.classifier.image_key, self.classifier.config.noise.relative_to
-        image, obs = batch.obs[image_key], dict(batch.obs)
-        signs = batch.actions.new_tensor([-1.0 if way & 1 else 1.0, -1.0 if way & 2 else 1.0])
-        image = image.flip([axis for axis, bit in ((-1, 1), (-2, 2)) if way & bit])
-        obs[image_key] = image.transpose(-1, -2) if way & 4 else image
-
-        def moved(places: Tensor) -> Tensor:
-            return (places * signs).flip(-1) if way & 4 else places * signs
-
-        if places_key:
-            obs[places_key] = moved(obs[places_key])
-        return batch._replace(obs=obs, actions=moved(batch.actions))
 
 
 def labels_of(batch: Batch) -> Int[Tensor, " batch"]:

@@ -38,6 +38,7 @@ class EpisodeFile:
     def __init__(self, path: Path | str, *, split: str | None = None) -> None:
         self.path = existing_file(path, "episode file")
         self._file = _opened(self.path)
+        self._last: tuple[str, h5py.Group, dict[str, h5py.Dataset]] | None = None
         try:
             self._data = _data_group(self._file, self.path)
             self.names = _ordered(list(self._data)) if split is None else self._split_names(split)
@@ -79,7 +80,7 @@ class EpisodeFile:
     @property
     def obs_shapes(self) -> dict[str, tuple[int, ...]]:
         """Key -> shape of one frame, as stored (images: height, width, channel)."""
-        return {key: tuple(item.shape[1:]) for key, item in sorted(self._demo(self.names[0])["obs"].items())}
+        return {key: tuple(item.shape[1:]) for key, item in sorted(self._obs(self.names[0]).items())}
 
     def is_image(self, key: str) -> bool:
         return len(self.obs_shapes[key]) == 3
@@ -98,9 +99,9 @@ class EpisodeFile:
 
     def read(self, name: str, key: str, frames: slice | int | Sequence[int] = slice(None)) -> Array:
         """Some frames of one observation of one episode; a list of frames must be increasing."""
-        if key not in self._demo(name)["obs"]:
-            raise UserError(f"{self.path}, {name}: {unknown_name('observation', key, list(self._demo(name)['obs']))}")
-        return self._read(self._demo(name)["obs"][key], name, frames)
+        if key not in self._obs(name):
+            raise UserError(f"{self.path}, {name}: {unknown_name('observation', key, list(self._obs(name)))}")
+        return self._read(self._obs(name)[key], name, frames)
 
     def check(self, keys: Sequence[str]) -> None:
         """Refuse what would spoil training: actions outside [-1, 1], NaNs, images that are not uint8, shapes that differ between episodes."""
@@ -117,7 +118,7 @@ class EpisodeFile:
                 self._check_observation(name, key, shapes[key])
 
     def _check_observation(self, name: str, key: str, shape: tuple[int, ...]) -> None:
-        group = self._demo(name)["obs"]
+        group = self._obs(name)
         where = f"{self.path}, {name}: {key}"
         if key not in group:
             raise UserError(f"{where} is missing, though other episodes have it")
@@ -135,7 +136,16 @@ class EpisodeFile:
         return _ordered([name.decode() for name in self._file["mask"][split][()]])
 
     def _demo(self, name: str) -> h5py.Group:
-        return self._data[name]
+        """The episode's group; the last one stays open, because looking a group up takes longer than reading its numbers."""
+        if self._last is None or self._last[0] != name:
+            group = self._data[name]
+            self._last = (name, group, {key: group["obs"][key] for key in group["obs"]})
+        return self._last[1]
+
+    def _obs(self, name: str) -> dict[str, h5py.Dataset]:
+        self._demo(name)
+        assert self._last is not None
+        return self._last[2]
 
     def _read(self, dataset: h5py.Dataset, name: str, frames: slice | int | Sequence[int]) -> Array:
         try:
@@ -146,14 +156,14 @@ class EpisodeFile:
     def _checked_length(self, name: str) -> int:
         if name not in self._data:
             raise UserError(f"{self.path}: a split names {name}, which is not in the file")
-        demo = self._data[name]
         for part in ("actions", "obs"):
-            if part not in demo:
+            if part not in self._data[name]:
                 raise UserError(f"{self.path}: data/{name} has no {part!r}: not robomimic's schema")
-        length = int(demo["actions"].shape[0])
-        if demo["actions"].ndim != 2 or length == 0:
-            raise UserError(f"{self.path}: {name} is empty or its actions are not (length, action): shape {demo['actions'].shape}")
-        for key, item in demo["obs"].items():
+        shape = self._demo(name)["actions"].shape
+        length = int(shape[0])
+        if len(shape) != 2 or length == 0:
+            raise UserError(f"{self.path}: {name} is empty or its actions are not (length, action): shape {shape}")
+        for key, item in self._obs(name).items():
             if item.shape[0] != length:
                 raise UserError(f"{self.path}: {name} has {length} actions but {item.shape[0]} frames of {key}")
         return length

