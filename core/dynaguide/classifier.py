@@ -19,11 +19,11 @@ from torch.nn import functional
 from dynaguide import checkpoint
 from dynaguide.chunks import Batch, Windows
 from dynaguide.config import parse
+from dynaguide.encoders import CELL, pixel_trunk
 from dynaguide.errors import UserError
 from dynaguide.types import ActionChunk, Observation, repeat_rows, to_float_image
 
 KIND = "end-state classifier"
-CELL = 4  # pixels a side
 CHUNK_END = 4  # actions whose mean the landing places start from
 LANDING_LOG_WIDTH = -1.2  # and how wide they are then: exp(-1.2) of the picture's half
 CLASS_SCALE = 4.0  # lets the maps of the classes grow apart fast
@@ -112,15 +112,7 @@ class EndStateClassifier(nn.Module):
         super().__init__()
         self.config = config
         channels, width, numbers = config.channels, config.width, 2 * (1 + 2 * len(config.frequencies))
-        # a non-linearity for each pixel before any of them are mixed: strided convolutions of raw pixels confuse colours
-        self.trunk = nn.Sequential(
-            nn.Conv2d(3, 8, 1),
-            nn.ReLU(),
-            nn.Conv2d(8, channels, CELL, stride=CELL),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-        )
+        self.trunk = pixel_trunk(channels)
         self.place_map, self.class_map = nn.Conv2d(channels, 1, 1), nn.Conv2d(channels, len(config.classes), 1)
         self.read_chunk = nn.Sequential(
             nn.Linear(config.windows.horizon * numbers, width),

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dynaguide.encoders import pixel_trunk
 from dynaguide.errors import UserError
 from dynaguide_robomimic.config import VisualCoreKwargs
 
@@ -17,9 +18,9 @@ CHANNELS_PER_GROUP = 16
 class Backbone(nn.Module):
     """Image -> feature map; `nets` as robomimic names it."""
 
-    def __init__(self, nets: nn.Sequential, channels: int, stride: int) -> None:
+    def __init__(self, nets: nn.Sequential, channels: int) -> None:
         super().__init__()
-        self.nets, self.channels, self.stride = nets, channels, stride
+        self.nets, self.channels = nets, channels
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channel rows columns"]:
         return self.nets(image)
@@ -33,15 +34,7 @@ def resnet18(*, pretrained: bool) -> Backbone:
         raise UserError(f"the pretrained ResNet-18 weights cannot be downloaded ({error}); set backbone_kwargs.pretrained to false") from error
     body = nn.Sequential(*list(net.children())[:-2])
     replace_batchnorm(body)
-    return Backbone(body, 512, 32)
-
-
-def pixel_conv(channels: int) -> Backbone:
-    """A small encoder that learns fast: a non-linearity for each pixel (strided convolutions confuse colours), then one cell for 4 x 4 pixels."""
-    body = nn.Sequential(
-        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, channels, 4, stride=4), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
-    )
-    return Backbone(body, channels, 4)
+    return Backbone(body, 512)
 
 
 def replace_batchnorm(module: nn.Module) -> None:
@@ -86,7 +79,7 @@ def camera(key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, crop: tup
     backbone = (
         resnet18(pretrained=kwargs.backbone_kwargs.pretrained)
         if kwargs.backbone_class == "ResNet18Conv"
-        else pixel_conv(kwargs.backbone_kwargs.channels)
+        else Backbone(pixel_trunk(kwargs.backbone_kwargs.channels), kwargs.backbone_kwargs.channels)
     )
     pool = SpatialSoftmax(
         backbone.channels,
