@@ -8,6 +8,8 @@ mask/train          the names of the episodes of a split
 """
 
 import json
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynaguide.errors import UserError, unknown_name
-from dynaguide.files import existing_file, writable_folder
+from dynaguide.files import existing_file, writable_folder, written_whole
 
 Array = NDArray[Any]
 
@@ -172,25 +174,28 @@ class EpisodeFile:
 class EpisodeWriter:
     """Writes episodes one by one.
 
-    A new file appears under its name when it is complete; with `append` each episode is in the file as soon as it is added, and what was there
-    before stays. `compression` is a gzip level, another of h5py's filters ("lzf"), or None; images only.
+    The work goes on in a hidden file beside `path`, because HDF5 may not survive being killed while it writes. A new file appears under its name when
+    it is complete. With `append`, what was there before stays, and a whole copy with every finished episode takes the name after each one (of a large
+    file less often, so that copying takes a tenth of the time at most). `compression` is a gzip level, another filter of h5py's ("lzf"), or None.
     """
 
     def __init__(self, path: Path | str, env_meta: Mapping[str, Any], *, append: bool = False, compression: int | str | None = 1) -> None:
         self.path = Path(path)
         writable_folder(self.path.parent)
         self._compression = compression
-        self._in_place = append
-        self._target = self.path if append else self.path.with_name(f".{self.path.name}.part")
+        self._append = append
+        self._target = self.path.with_name(f".{self.path.name}.part")
+        self._copied_at, self._copy_seconds = 0.0, 0.0
         self._file = self._begin(env_meta)
         self._data = self._file["data"]
         self._count = len(self._data)
         self._layout = self._known_layout()
 
     def _begin(self, env_meta: Mapping[str, Any]) -> h5py.File:
-        if self._in_place and self.path.exists():
+        if self._append and self.path.exists():
             EpisodeFile(self.path).close()  # says what is wrong with it, if anything is
-            return h5py.File(self.path, "r+")
+            shutil.copyfile(self.path, self._target)
+            return h5py.File(self._target, "r+")
         file = h5py.File(self._target, "w")
         data = file.create_group("data")
         data.attrs["env_args"] = json.dumps(dict(env_meta))
@@ -231,9 +236,20 @@ class EpisodeWriter:
         demo.attrs.update({"num_samples": length, **{key: value for key, value in attrs.items() if value is not None}})
         self._data.attrs["total"] = int(self._data.attrs["total"]) + length
         self._count += 1
-        if self._in_place:
-            self._file.flush()
+        if self._append:
+            self._show_finished()
         return name
+
+    def _show_finished(self) -> None:
+        """Give the name to a whole copy of what there is so far."""
+        began = time.perf_counter()
+        if self._copy_seconds > 0.1 and began - self._copied_at < 10 * self._copy_seconds:
+            return
+        self._file.flush()
+        with written_whole(self.path) as temporary:
+            shutil.copyfile(self._target, temporary)
+        self._copied_at = time.perf_counter()
+        self._copy_seconds = self._copied_at - began
 
     def _write_observation(self, demo: h5py.Group, key: str, value: Array) -> None:
         if value.ndim == 4:  # one chunk a frame: a training window reads single frames
@@ -242,11 +258,9 @@ class EpisodeWriter:
             demo.create_dataset(f"obs/{key}", data=value)
 
     def close(self, *, keep: bool = True) -> None:
-        """Close the file; a new one that is not to be kept disappears."""
+        """Close the file; a new one that is not to be kept disappears, finished episodes that were appended stay."""
         self._file.close()
-        if self._in_place:
-            return
-        if keep:
+        if keep or (self._append and self._count):
             self._target.replace(self.path)
         else:
             self._target.unlink(missing_ok=True)
