@@ -10,10 +10,10 @@ JOBS ?= 2
 
 install: $(READY)
 
-$(READY): setup.py robomimic/setup.py Makefile
+$(READY): setup.py robomimic/setup.py calvin/setup.py Makefile
 	@test -n "$(PYTHON)" || { echo "error: Python 3.10 or newer is needed"; exit 2; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install --user -q virtualenv && $(PYTHON) -m virtualenv -q $(VENV); }
-	$(RUN) -m pip install -q -e ".[dev]" -e robomimic
+	$(RUN) -m pip install -q -e ".[dev]" -e robomimic -e calvin
 	@touch $@
 
 demo: $(READY)

@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(1)
-_hook = install_import_hook(["dynaguide", "dynaguide_robomimic"], "beartype.beartype")
+_hook = install_import_hook(["dynaguide", "dynaguide_robomimic", "dynaguide_calvin"], "beartype.beartype")
 _hook.__enter__()
 sys.path.insert(0, str(Path(__file__).parent / "dynaguide"))
 sys.path.insert(0, str(Path(__file__).parent / "dynaguide_robomimic"))

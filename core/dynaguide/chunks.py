@@ -6,7 +6,7 @@ Every frame of every episode is one window. Indexing takes constant time: all ep
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -40,9 +40,6 @@ class Windows:
     offset: int = -1
     padding: Literal["repeat", "zeros"] = "repeat"
     outcome: Literal["last", "chunk"] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Batch(NamedTuple):

@@ -19,7 +19,7 @@ from torch.nn import functional
 from dynaguide import checkpoint
 from dynaguide.chunks import Batch, Windows
 from dynaguide.config import parse
-from dynaguide.encoders import CELL, pixel_trunk
+from dynaguide.encoders.pixels import CELL, pixel_trunk
 from dynaguide.errors import UserError
 from dynaguide.types import ActionChunk, Observation, repeat_rows, to_float_image
 

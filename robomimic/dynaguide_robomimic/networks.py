@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynaguide.encoders import pixel_trunk
+from dynaguide.encoders.pixels import pixel_trunk
 from dynaguide.errors import UserError
 from dynaguide_robomimic.config import VisualCoreKwargs
 

@@ -1,4 +1,4 @@
-"""Image encoders."""
+"""A small trainable encoder of pixels."""
 
 from torch import nn
 

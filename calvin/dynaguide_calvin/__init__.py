@@ -1,0 +1,1 @@
+"""The CALVIN play table: simulator, scripted play, behaviour detector."""

@@ -1,0 +1,1 @@
+"""Frozen image encoders: what an outcome is compared in."""
