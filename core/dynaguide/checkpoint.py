@@ -38,19 +38,34 @@ def save(path: Path | str, kind: str, config: dict[str, Any], weights: dict[str,
 
 def load(path: Path | str, kind: str) -> Checkpoint:
     """Read a file written by `save`, if it holds the wanted kind of model."""
+    found, config = _described(path)
+    if found != kind:
+        raise UserError(f"checkpoint {path} holds a {found}, not a {kind}")
+    with safetensors.safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    return Checkpoint(kind, config, weights)
+
+
+def kind_of(path: Path | str) -> str | None:
+    """What a safetensors file holds; None if somebody else wrote it."""
     path = existing_file(path, "checkpoint")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"checkpoint {path} is truncated or not a safetensors file ({error})") from error
+    return _described(path)[0] if _header(path) is not None else None
+
+
+def _described(path: Path | str) -> tuple[str, dict[str, Any]]:
+    header = _header(existing_file(path, "checkpoint"))
     if header is None:
         raise UserError(f"checkpoint {path} holds weights but no configuration: it was not written by this project")
     described = json.loads(header)
-    if described["kind"] != kind:
-        raise UserError(f"checkpoint {path} holds a {described['kind']}, not a {kind}")
-    return Checkpoint(kind, described["config"], weights)
+    return described["kind"], described["config"]
+
+
+def _header(path: Path) -> str | None:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(_HEADER)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"checkpoint {path} is truncated or not a safetensors file ({error})") from error
 
 
 def is_ours(path: Path | str) -> bool:

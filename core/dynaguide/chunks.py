@@ -5,10 +5,10 @@ Every frame of every episode is one window. Indexing takes constant time: all ep
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import psutil
@@ -22,6 +22,14 @@ from dynaguide.errors import UserError
 from dynaguide.randomness import generator
 
 Indices = NDArray[np.int64]
+
+
+class PerFrame(Protocol):
+    """Something computed for every frame: indexed by frames, (...) -> (..., *shape)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, frames: Indices) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class ChunkDataset(Dataset[Batch]):
     """The windows of a file's episodes (or of one of its splits).
 
     early_share   windows that begin in an episode's first `early_steps` steps are repeated in `drawn`, until they are this share of it
+    computed      frames that are not in the file but belong to its episodes (`dynaguide.features`), by key; they count as observations
     Low-dimensional data always lies in memory. Images do when they fit in half of what is free (`cache_images=None`), else they are read from the
     file when they are needed, by worker processes.
     """
@@ -76,15 +85,18 @@ class ChunkDataset(Dataset[Batch]):
         cache_images: bool | None = None,
         early_share: float = 0.0,
         early_steps: int = 2,
+        computed: Mapping[str, PerFrame] | None = None,
     ) -> None:
         if bool(outcome_keys) != (windows.outcome is not None):
             raise UserError("windows with outcome keys need windows.outcome, and the other way round")
         self.windows, self.path, self._split = windows, Path(path), split
         self.obs_keys, self.outcome_keys = tuple(obs_keys), tuple(outcome_keys)
-        keys = sorted({*obs_keys, *outcome_keys})
+        self._computed = dict(computed or {})
+        keys = sorted({*obs_keys, *outcome_keys} - self._computed.keys())
         with EpisodeFile(path, split=split) as file:
             file.check(keys)
-            self.env_meta, self.shapes, self.names = file.env_meta, {key: file.obs_shapes[key] for key in keys}, file.names
+            self.env_meta, self.names = file.env_meta, file.names
+            self.shapes = {key: file.obs_shapes[key] for key in keys} | {key: value.shape for key, value in self._computed.items()}
             self.first, self.last, self.episode_of = _episode_index(file.lengths)
             self.images_cached = _fits(file, keys) if cache_images is None else cache_images
             self.actions, self._arrays = _joined(file, [key for key in keys if self.images_cached or not file.is_image(key)])
@@ -138,7 +150,8 @@ class ChunkDataset(Dataset[Batch]):
 
     def _frames(self, key: str, frames: Indices) -> Tensor:
         """frames: (batch, count) -> (batch, count, ...)"""
-        values = self._arrays[key][frames] if key in self._arrays else self._read_frames(key, frames)
+        source = self._arrays.get(key, self._computed.get(key))
+        values = self._read_frames(key, frames) if source is None else source[frames]
         tensor = torch.from_numpy(values)
         return tensor.movedim(-1, -3) if len(self.shapes[key]) == 3 else tensor
 

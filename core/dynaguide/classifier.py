@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,48 +20,14 @@ from dynaguide.chunks import Batch, Windows
 from dynaguide.config import parse
 from dynaguide.encoders.pixels import CELL, pixel_trunk
 from dynaguide.errors import UserError
-from dynaguide.types import ActionChunk, Observation, repeat_rows, to_float_image
+from dynaguide.noising import ChunkNoise
+from dynaguide.types import ActionChunk, repeat_rows, to_float_image
 
 KIND = "end-state classifier"
 CHUNK_END = 4  # actions whose mean the landing places start from
 LANDING_LOG_WIDTH = -1.2  # and how wide they are then: exp(-1.2) of the picture's half
 CLASS_SCALE = 4.0  # lets the maps of the classes grow apart fast
 LABEL = "label"
-
-
-@dataclass(frozen=True)
-class ChunkNoise:
-    """How chunks are noised in training: as the policy's own are, in the frame in which the policy denoises.
-
-    share         of the chunks that are noised at all
-    mean_step     of the geometric distribution of noise levels
-    relative_to   the noise is added to (action - obs[relative_to] at the current frame) * scale; null: to the actions
-    """
-
-    share: float = 0.0
-    mean_step: float = 20.0
-    relative_to: str | None = "agent_pos"
-    scale: float = 1.4
-    num_train_timesteps: int = 100
-    beta_schedule: str = "squaredcos_cap_v2"
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.share <= 1 and self.mean_step >= 1 and self.scale > 0):
-            raise UserError(f"noised chunks need a share in [0, 1], a mean step >= 1 and a scale > 0, not {self}")
-
-    def at_random(self, actions: ActionChunk, obs: Observation) -> ActionChunk:
-        """The chunks, a `share` of them at a noise level at random."""
-        steps = torch.distributions.Geometric(1 / self.mean_step).sample((len(actions),)).long().clamp(max=self.num_train_timesteps - 1)
-        noisy = self.at_steps(actions, obs, steps.to(actions.device))
-        chosen = torch.rand(len(actions), device=actions.device) < self.share
-        return torch.where(chosen[:, None, None], noisy, actions)
-
-    def at_steps(self, actions: ActionChunk, obs: Observation, steps: Int[Tensor, " batch"]) -> ActionChunk:
-        """The chunks at the noise levels `steps`, in the environment's units."""
-        origin = repeat_rows(obs[self.relative_to][:, -1:], len(actions)) if self.relative_to else torch.zeros_like(actions[:, :1])
-        schedule = DDIMScheduler(num_train_timesteps=self.num_train_timesteps, beta_schedule=self.beta_schedule)
-        noisy = schedule.add_noise((actions - origin) * self.scale, torch.randn_like(actions), steps)
-        return noisy / self.scale + origin
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynaguide.errors import UserError
-from dynaguide.types import ActionChunk, BoundGuidance, BoundScore, Denoising, Observation, Score
+from dynaguide.types import ActionChunk, BoundGuidance, BoundScore, ChunkFunction, Denoising, Observation, Score, identity
 
 Differentiate = Literal["noisy", "clean_estimate"]
 
@@ -92,3 +92,35 @@ def score_gradient(score: BoundScore, at: Denoising, on: Differentiate) -> Actio
         rows = (~torch.isfinite(gradient)).flatten(1).any(1).nonzero().flatten().tolist()
         raise UserError(f"the score's gradient is not finite at denoising step {at.timestep} (rows {rows} of {len(gradient)})")
     return gradient
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """What happens to finished chunks before one is chosen: `refiner.given(obs, to_actions)(chunk)`, both as the policy denoises them."""
+
+    given: Callable[[Observation, ChunkFunction], ChunkFunction]
+
+
+untouched = Refiner(lambda obs, to_actions: identity)
+
+
+def optimise(
+    score: Score | Callable[[Observation, ActionChunk], Tensor], *, steps: int = 25, step_size: float = 0.005, limit: float = 1.0
+) -> Refiner:
+    """Direct optimisation of the finished chunk (GPC-OPT): gradient ascent on the score, kept within +-limit. The policy has no say in it."""
+    if steps < 0 or not step_size > 0:
+        raise UserError(f"direct optimisation needs steps >= 0 and a positive step size, not {steps} and {step_size}")
+    scored = Score.of(score)
+
+    def given(obs: Observation, to_actions: ChunkFunction) -> ChunkFunction:
+        bound = scored.given(obs)
+
+        def climb(chunk: ActionChunk) -> ActionChunk:
+            for _ in range(steps):
+                at = Denoising(chunk, chunk, torch.zeros(()), torch.zeros_like(chunk), 0, 0, to_actions)
+                chunk = (chunk + step_size * score_gradient(bound, at, "noisy")).clamp(-limit, limit)
+            return chunk
+
+        return climb
+
+    return Refiner(given)

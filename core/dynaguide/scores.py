@@ -1,15 +1,116 @@
 """Scores: how much an action chunk is wanted. A guidance climbs a score, a selector ranks by it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dynaguide.classifier import EndStateClassifier, checked_weights
+from dynaguide.dynamics import Tokens
 from dynaguide.errors import UserError, unknown_name
+from dynaguide.outcomes import Dynamics
 from dynaguide.types import ActionChunk, BoundScore, Observation, Score
 
 AWAY = ("log_p", "log_not_p")
+Distance = Literal["euclidean", "squared"]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Pictures of wanted and of unwanted outcomes, as tokens; any number of each, not none of both."""
+
+    positive: Tokens | None = None
+    negative: Tokens | None = None
+
+    def __post_init__(self) -> None:
+        if self.positive is None and self.negative is None:
+            raise UserError("a goal score needs pictures of wanted or of unwanted outcomes: there are neither")
+        for name, tokens in (("wanted", self.positive), ("unwanted", self.negative)):
+            if tokens is not None and len(tokens) == 0:
+                raise UserError(f"the set of pictures of {name} outcomes is empty")
+
+
+def goal_score(dynamics: Dynamics, conditions: Conditions, sigma: float, *, distance: Distance = "euclidean") -> Score:
+    """d = log sum_i exp(-|g_i+ - z| / sigma) - log sum_j exp(-|g_j- - z| / sigma), z the predicted outcome (Eq. 2).
+
+    sigma      how sharply the nearest conditions count, --alpha
+    distance   over all tokens; Euclidean as the paper found best, or squared as it derives it
+    """
+    metric = outcome_metric(conditions, sigma, distance=distance)
+    shape = (dynamics.config.image_tokens, dynamics.config.features)
+    for tokens in (conditions.positive, conditions.negative):
+        if tokens is not None and tuple(tokens.shape[1:]) != shape:
+            raise UserError(f"the conditions' tokens have the shape {tuple(tokens.shape[1:])}, the dynamics model predicts {shape}")
+
+    def given(obs: Observation) -> BoundScore:
+        predict = dynamics.given(obs)
+        return lambda actions: metric(predict(actions))
+
+    return Score(given)
+
+
+def outcome_metric(conditions: Conditions, sigma: float, *, distance: Distance = "euclidean") -> Callable[[Tokens], Float[Tensor, " batch"]]:
+    """Eq. 2 as a function of an outcome, predicted or true."""
+    if not 0 < sigma < float("inf"):
+        raise UserError(f"sigma (--alpha) must be positive, not {sigma}")
+    if distance not in ("euclidean", "squared"):
+        raise unknown_name("distance", distance, ["euclidean", "squared"])
+    signed = [(sign, _Near(tokens, distance)) for sign, tokens in ((1.0, conditions.positive), (-1.0, conditions.negative)) if tokens is not None]
+
+    def metric(outcome: Tokens) -> Tensor:
+        return torch.stack([sign * torch.logsumexp(-near.distances(outcome) / sigma, dim=1) for sign, near in signed]).sum(0)
+
+    return metric
+
+
+class _Near:
+    """Distances to a set of conditions, as one product of matrices; centred on the set first, which costs no precision where it counts."""
+
+    def __init__(self, conditions: Tokens, distance: Distance) -> None:
+        flat = conditions.flatten(1)
+        self._centre = flat.mean(0)
+        self._conditions = flat - self._centre
+        self._norms = self._conditions.square().sum(1)
+        self._distance = distance
+
+    def distances(self, outcome: Tokens) -> Float[Tensor, "batch condition"]:
+        z = outcome.flatten(1).to(self._centre.dtype) - self._centre
+        squared = (z.square().sum(1, keepdim=True) - 2 * z @ self._conditions.T + self._norms).clamp_min(1e-6)
+        return squared.sqrt() if self._distance == "euclidean" else squared
+
+
+Positions = Callable[[Observation, ActionChunk], Float[Tensor, "batch step coordinate"]]
+
+
+def position_score(positions: Positions, target: Sequence[float]) -> Score:
+    """Position guidance (ITPS): minus the mean distance between a place and where the chunk leads. positions: obs, chunk -> a path, one row a chunk"""
+    if not target or not all(map(_finite, target)):
+        raise UserError(f"position guidance needs a target of finite coordinates, not {list(target)}")
+
+    def score(obs: Observation, actions: ActionChunk) -> Tensor:
+        path = positions(obs, actions)
+        if path.shape[-1] != len(target):
+            raise UserError(f"the target has {len(target)} coordinates, the positions have {path.shape[-1]}")
+        return -torch.linalg.vector_norm(path - torch.tensor(target, dtype=path.dtype, device=path.device), dim=-1).mean(1)
+
+    return Score.of(score)
+
+
+def displaced(key: str, step_size: float, *, first: int = 1) -> Positions:
+    """The path of something whose position is the first numbers of obs[key], moved by the first numbers of every action from `first` on."""
+
+    def positions(obs: Observation, actions: ActionChunk) -> Tensor:
+        start = obs[key][:, -1:, :3]
+        return start + step_size * actions[:, first:, :3].cumsum(1)
+
+    return positions
+
+
+def _finite(number: float) -> bool:
+    return abs(number) < float("inf")
 
 
 def class_score(classifier: EndStateClassifier, weights: Sequence[float], *, away: str = "log_p") -> Score:

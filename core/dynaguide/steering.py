@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from dynaguide.errors import UserError
-from dynaguide.guidance import Guidance, no_guidance
+from dynaguide.guidance import Guidance, Refiner, no_guidance, untouched
 from dynaguide.selectors import first
 from dynaguide.types import (
     ActionChunk,
@@ -39,6 +39,7 @@ class Steering:
 
     noise              where the reverse process starts
     guidance           g in eps - sqrt(1 - alpha_bar_k) g, at every step (Eq. 3)
+    refine             what happens to finished candidates (direct optimisation)
     select             which of the finished candidates is executed
     candidates         chunks drawn for each observation
     repeats            M of Algorithm 1, --ss: how often each step is run
@@ -50,6 +51,7 @@ class Steering:
 
     noise: NoiseSource = gaussian
     guidance: Guidance = no_guidance
+    refine: Refiner = untouched
     select: Selector = first
     candidates: int = 1
     repeats: int = 1
@@ -145,7 +147,8 @@ def sample_actions(
     for step in denoise(policy, obs, steering, rngs):
         if on_step is not None:
             on_step(step)
-    actions = step.at.to_actions(step.denoised)
+    to_actions = step.at.to_actions
+    actions = to_actions(steering.refine.given(obs, to_actions)(step.denoised))
     if steering.candidates == 1:
         return actions
     return chosen(actions.unflatten(0, (len(rngs), steering.candidates)), steering.select, obs)
