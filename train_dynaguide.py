@@ -27,9 +27,9 @@ from dynaguide.randomness import seed_everything
 from dynaguide.training import Data, TrainingPlan, is_main_process, train
 
 STEPS_PER_EPOCH = 100
-HISTORY = 2  # frames of the policy that will be guided: its chunks begin with the oldest of them
 SIZES = {
     "paper": {"width": 384, "layers": 6, "heads": 8, "feed_forward": 2048},
+    "tiny": {"width": 64, "layers": 2, "heads": 4, "feed_forward": 192, "action_hidden": 64, "action_numbers": 16, "residual": True},
     "small": {"width": 192, "layers": 4, "heads": 4, "feed_forward": 576, "action_hidden": 64, "action_numbers": 16, "residual": True},
 }
 FILM_ROWS = 6
@@ -57,9 +57,11 @@ def _add_data(made: ArgumentParser) -> None:
     group.add_argument("--cameras", nargs="+", default=["third_person"], help="image observations")
     group.add_argument("--proprio_key", default="proprio", help="proprioception; --no_proprio does without")
     group.add_argument("--no_proprio", action="store_true")
+    group.add_argument("--proprio_angles", type=int, nargs="*", default=[], help="which of its numbers are angles; CALVIN's: 3 4 5")
     group.add_argument("--action_dim", type=int, help="checked against the data, which says it itself")
     group.add_argument("--proprio_dim", type=int, help="checked against the data, which says it itself")
     group.add_argument("--action_chunk_length", type=int, default=16, help="actions in a chunk, as in the policy's")
+    group.add_argument("--history", type=int, default=2, help="frames that the policy sees: its chunks begin with the oldest of them")
     group.add_argument("--outcome", choices=["last", "chunk"], default="last", help="predict the episode's last observation, or that after the chunk")
     group.add_argument("--feature_dir", type=Path, help="where the encoder's tokens are kept; beside the data if not given")
     group.add_argument("--no_cache", action="store_true", help="encode the pictures again at every step")
@@ -73,7 +75,7 @@ def _add_model(made: ArgumentParser) -> None:
         help="dinov2_vits14 (vitb14, vitl14, vitg14), a file of DINOv2's weights, a published dynamics checkpoint, or a patch encoder of "
         "train_patch_encoder.py",
     )
-    group.add_argument("--size", choices=list(SIZES), default="paper", help="of the transformer; small trains on a laptop's CPU")
+    group.add_argument("--size", choices=list(SIZES), default="paper", help="of the transformer; small trains on a laptop's CPU, tiny is for toys")
     group.add_argument("--decoder_width", type=int, default=128, help="channels of the picture decoder; 0 trains none")
 
 
@@ -92,8 +94,8 @@ def _add_training(made: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    if min(args.num_epochs, args.batch_size, args.draws) < 1 or args.action_chunk_length < 2:
-        raise UserError("--num_epochs, --batch_size and --draws must be at least 1, --action_chunk_length at least 2")
+    if min(args.num_epochs, args.batch_size, args.draws, args.history) < 1 or args.action_chunk_length < 2:
+        raise UserError("--num_epochs, --batch_size, --draws and --history must be at least 1, --action_chunk_length at least 2")
     writable_folder(args.exp_dir)
     seed_everything(args.seed)
     device, encoder, wanted = cli.device(args.device), open_encoder(args.encoder), _data(args)
@@ -119,8 +121,9 @@ def _data(args: Namespace) -> OutcomeData:
     return OutcomeData(
         cameras=checked_cameras(args.cameras),
         proprio_key=None if args.no_proprio else args.proprio_key,
-        windows=Windows(history=1, horizon=args.action_chunk_length, offset=1 - HISTORY, outcome=args.outcome),
+        windows=Windows(history=1, horizon=args.action_chunk_length, offset=1 - args.history, outcome=args.outcome),
         feature_dir=args.feature_dir,
+        angles=tuple(args.proprio_angles),
         pictures=args.decoder_width > 0,
         cached=not args.no_cache,
         workers=args.workers,
@@ -145,7 +148,7 @@ def _plan(args: Namespace) -> TrainingPlan:
         batch_size=min(4, args.batch_size) if args.debug else args.batch_size,
         learning_rate=args.learning_rate,
         schedule=args.schedule,
-        warmup_steps=min(300, steps),
+        warmup_steps=min(300, steps // 10 + 1),
         weight_decay=1e-3,
         clip_norm=1.0,
         ema_max_decay=0.998,

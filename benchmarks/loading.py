@@ -15,7 +15,7 @@ from dynaguide.episodes import EpisodeWriter
 from dynaguide_robomimic.config import load_config
 from dynaguide_robomimic.objective import NoisePrediction
 from dynaguide_robomimic.policy import DiffusionPolicy
-from dynaguide_robomimic.train import shapes_of, training_windows
+from dynaguide_robomimic.train import Tokens, shapes_of, training_windows
 
 ACTIONS = {"munk": 2, "calvin": 7}
 CAMERAS = {"munk": {"image": 64}, "calvin": {"third_person": 200, "eye_in_hand": 84}}
@@ -43,7 +43,7 @@ def report(args: Namespace, world: str, data: Path) -> None:
     config = load_config(f"configs/diffusion_policy_image_{world}_ddim_small.json")
     policy = DiffusionPolicy(config, shapes_of(config, data))
     size = config.train.batch_size
-    cached = training_windows(config, data, policy.windows, None)
+    cached = training_windows(config, Tokens(data), policy.windows, None)
     on_disk = ChunkDataset(data, list(cached.obs_keys), policy.windows, outcome_keys=cached.outcome_keys, cache_images=False)
     consumed = steps_per_second(policy, cached, size, cli.device(args.device))
     memory, disk = (batches_per_second(source, size, args.batches, args.workers) for source in (cached, on_disk))

@@ -54,6 +54,14 @@ def policy_checkpoint(path: Path, *, averaged: bool = True) -> Path:
     return path
 
 
+def dynamics_checkpoint(path: Path) -> Path:
+    """A dynamics model's state dict in the published format, with the golden weights."""
+    shapes = json.loads((SHARED / "golden" / "dynamics_state_dict_shapes.json").read_text())
+    floats = {key: golden_tensor(key, shape) for key, (shape, dtype) in shapes.items() if dtype == "torch.float32"}
+    torch.save(floats | {key: torch.zeros(shape, dtype=torch.long) for key, (shape, dtype) in shapes.items() if dtype != "torch.float32"}, path)
+    return path
+
+
 def _policy_tensor(key: str, shape: list[int]) -> Tensor:
     last = key.split(".")[-1]
     if last == "temperature":

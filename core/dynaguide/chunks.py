@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import psutil
@@ -24,6 +24,7 @@ from dynaguide.randomness import generator
 Indices = NDArray[np.int64]
 
 
+@runtime_checkable
 class PerFrame(Protocol):
     """Something computed for every frame: indexed by frames, (...) -> (..., *shape)."""
 

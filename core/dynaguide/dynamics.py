@@ -28,6 +28,9 @@ class DynamicsConfig:
     features        numbers an image token
     width           of the transformer; image tokens of another width are projected
     picture_sizes   (height, width) of each camera's pictures in the training data; empty if nobody noted them
+    proprio_mean    subtracted from the proprioception; empty: nothing, as published
+    proprio_std     it is divided by these; empty: by one
+    proprio_angles  which of its numbers are angles that jump by a full turn: the model sees their sine and cosine
     action_numbers  numbers that each action becomes; together they are the action token, projected if they are not as many as `width`
     action_hidden   hidden units on the way from an action to its numbers; 0: a linear map, as published
     residual        predict the change of the image tokens instead of the tokens
@@ -42,6 +45,9 @@ class DynamicsConfig:
     features: int = 384
     proprio_key: str | None = "proprio"
     proprio_dim: int = 15
+    proprio_mean: tuple[float, ...] = ()
+    proprio_std: tuple[float, ...] = ()
+    proprio_angles: tuple[int, ...] = ()
     windows: Windows = field(default_factory=lambda: Windows(history=1, horizon=16, offset=-1, outcome="last"))
     width: int = 384
     layers: int = 6
@@ -56,6 +62,11 @@ class DynamicsConfig:
     def __post_init__(self) -> None:
         if not self.cameras:
             raise UserError("a dynamics model needs at least one camera")
+        for name in ("proprio_mean", "proprio_std"):
+            if len(getattr(self, name)) not in (0, self.proprio_dim):
+                raise UserError(f"{name} must have {self.proprio_dim} numbers or none, not {len(getattr(self, name))}")
+        if any(not 0 <= index < self.proprio_dim for index in self.proprio_angles):
+            raise UserError(f"proprio_angles {list(self.proprio_angles)} are not all among {self.proprio_dim} numbers")
         if self.width % self.heads:
             raise UserError(f"the transformer's width {self.width} is not a multiple of its {self.heads} heads")
 
@@ -73,7 +84,7 @@ class DynamicsModel(nn.Module):
         width = config.width
         self.positions = nn.Parameter(0.02 * torch.randn(1, config.image_tokens + bool(config.proprio_key) + 1, width))
         self.read_image = nn.Identity() if config.features == width else nn.Linear(config.features, width)
-        self.read_proprio = nn.Linear(config.proprio_dim, width) if config.proprio_key else None
+        self.read_proprio = nn.Linear(config.proprio_dim + len(config.proprio_angles), width) if config.proprio_key else None
         self.read_action = _read_action(config)
         joined = config.action_numbers * config.windows.horizon
         self.join_actions = nn.Identity() if joined == width else nn.Linear(joined, width)
@@ -114,7 +125,24 @@ class DynamicsModel(nn.Module):
         if proprio is None or proprio.shape[-1] != self.config.proprio_dim:
             found = "none" if proprio is None else f"{proprio.shape[-1]} numbers"
             raise UserError(f"the dynamics model needs {self.config.proprio_dim} numbers of {self.config.proprio_key!r}, given: {found}")
-        return proprio
+        return with_angles(standardised(proprio, self.config.proprio_mean, self.config.proprio_std), proprio, self.config.proprio_angles)
+
+
+def standardised(numbers: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(numbers - mean) / std, where there are a mean and a standard deviation."""
+    if mean:
+        numbers = numbers - torch.tensor(mean).to(numbers)
+    return numbers / torch.tensor(std).to(numbers) if std else numbers
+
+
+def with_angles(standard: Tensor, raw: Tensor, angles: tuple[int, ...]) -> Tensor:
+    """The angles among some numbers as their sines, in place, and cosines, behind them: an angle that jumps by a full turn then does not."""
+    if not angles:
+        return standard
+    index = list(angles)
+    seen = standard.clone()
+    seen[..., index] = raw[..., index].sin()
+    return torch.cat([seen, raw[..., index].cos()], dim=-1)
 
 
 def _read_action(config: DynamicsConfig) -> nn.Module:
@@ -124,7 +152,7 @@ def _read_action(config: DynamicsConfig) -> nn.Module:
 
 
 class TransformerLayer(nn.Module):
-    """torch's post-norm encoder layer (ReLU, no dropout), with its names; kept plain so that a frozen one costs only what its input's gradient needs."""
+    """torch's post-norm encoder layer (ReLU, no dropout), with its names; a frozen one costs only its input's gradient."""
 
     def __init__(self, width: int, heads: int, feed_forward: int) -> None:
         super().__init__()

@@ -32,6 +32,7 @@ class OutcomeData:
     proprio_key None: without proprioception
     windows     the chunk, and which later observation is its outcome
     feature_dir where the encoder's tokens are kept; None: beside the data
+    angles      which numbers of the proprioception are angles
     pictures    read the outcome's pictures too, for the decoder
     cached      keep the tokens on disk; False encodes pictures at every step
     """
@@ -42,6 +43,7 @@ class OutcomeData:
     feature_dir: Path | None = None
     pictures: bool = True
     cached: bool = True
+    angles: tuple[int, ...] = ()
     workers: int = 1
     early_share: float = 0.0
 
@@ -77,6 +79,7 @@ def config_for(path: Path, data: OutcomeData, encoder: OutcomeEncoder, noise: Ch
                 raise UserError(f"{path} has no images under {camera!r} (found: {', '.join(shapes)})")
         if data.proprio_key is not None and len(shapes.get(data.proprio_key, ())) != 1:
             raise UserError(f"{path} has no proprioception under {data.proprio_key!r} (found: {', '.join(shapes)}); --no_proprio does without")
+        known = np.concatenate([file.read(name, data.proprio_key) for name in file.names]) if data.proprio_key else None
         return DynamicsConfig(
             cameras=data.cameras,
             action_dim=file.action_size,
@@ -85,6 +88,9 @@ def config_for(path: Path, data: OutcomeData, encoder: OutcomeEncoder, noise: Ch
             features=encoder.width,
             proprio_key=data.proprio_key,
             proprio_dim=shapes[data.proprio_key][0] if data.proprio_key else 0,
+            proprio_mean=() if known is None else tuple(known.mean(0).tolist()),
+            proprio_std=() if known is None else tuple(known.std(0).clip(min=1e-3).tolist()),
+            proprio_angles=data.angles if data.proprio_key else (),
             windows=data.windows,
             noise=noise,
             renderer=file.env_meta.get("env_kwargs", {}).get("renderer"),

@@ -22,8 +22,8 @@ Distance = Literal["euclidean", "squared"]
 class Conditions:
     """Pictures of wanted and of unwanted outcomes, as tokens; any number of each, not none of both."""
 
-    positive: Tokens | None = None
-    negative: Tokens | None = None
+    positive: Float[Tensor, "wanted token width"] | None = None
+    negative: Float[Tensor, "unwanted token width"] | None = None
 
     def __post_init__(self) -> None:
         if self.positive is None and self.negative is None:
@@ -86,7 +86,7 @@ Positions = Callable[[Observation, ActionChunk], Float[Tensor, "batch step coord
 
 
 def position_score(positions: Positions, target: Sequence[float]) -> Score:
-    """Position guidance (ITPS): minus the mean distance between a place and where the chunk leads. positions: obs, chunk -> a path, one row a chunk"""
+    """Position guidance (ITPS): minus the mean distance between a place and where the chunk leads. positions: obs, chunk -> a path"""
     if not target or not all(map(_finite, target)):
         raise UserError(f"position guidance needs a target of finite coordinates, not {list(target)}")
 

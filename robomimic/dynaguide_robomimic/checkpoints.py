@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dynaguide import checkpoint
+from dynaguide.encoders import blank
 from dynaguide.errors import UserError
 from dynaguide.files import existing_file, written_whole
 from dynaguide_robomimic.config import ActionFrame, config_from
@@ -33,6 +34,7 @@ def save_policy(path: Path, policy: DiffusionPolicy, env_meta: dict[str, Any]) -
         "obs": [[key, list(shape)] for key, shape in policy.shapes.obs.items()],
         "goal": [[key, list(shape)] for key, shape in policy.shapes.goal.items()],
         "places": policy.shapes.places,
+        "frozen": {camera: encoder.describe() for camera, encoder in policy.frozen.items()},
         "env_meta": env_meta,
     }
     checkpoint.save(path, KIND, config, policy.state_dict())
@@ -50,7 +52,8 @@ def _load_ours(path: Path | str) -> LoadedPolicy:
     stored = checkpoint.load(path, KIND)
     config = config_from(stored.config["policy"], str(path))
     shapes = Shapes(stored.config["action"], _shapes(stored.config["obs"]), _shapes(stored.config["goal"]), stored.config.get("places", 0))
-    policy = DiffusionPolicy(_without_pretraining(config), shapes)
+    frozen = {camera: blank(description, f"checkpoint {path}") for camera, description in stored.config.get("frozen", {}).items()}
+    policy = DiffusionPolicy(_without_pretraining(config), shapes, frozen)
     checkpoint.fit_weights(policy, stored.weights, f"checkpoint {path}")
     return LoadedPolicy(policy, stored.config["env_meta"])
 

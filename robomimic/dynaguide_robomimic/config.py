@@ -214,9 +214,16 @@ class PoolKwargs:
 
 @dataclass(frozen=True)
 class VisualCoreKwargs:
-    """ResNet18Conv is the paper's; PixelConv (ours) is a small one that learns on a laptop."""
+    """ResNet18Conv is the paper's; PixelConv (ours) is a small one that learns on a laptop.
+
+    encoders      for the core class FrozenPatches (ours): camera -> a patch encoder's file, whose frozen tokens a linear layer reads; they are computed
+                  once for all of the training
+    token_noise   standard deviation of what is added to its tokens in training
+    """
 
     feature_dimension: int = 64
+    encoders: dict[str, str] = field(default_factory=dict)
+    token_noise: float = 0.0
     backbone_class: Literal["ResNet18Conv", "PixelConv"] = "ResNet18Conv"
     backbone_kwargs: BackboneKwargs = field(default_factory=BackboneKwargs)
     pool_class: Literal["SpatialSoftmax"] = "SpatialSoftmax"
@@ -233,7 +240,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class RGBEncoder:
-    core_class: Literal["VisualCore"] = "VisualCore"
+    core_class: Literal["VisualCore", "FrozenPatches"] = "VisualCore"
     core_kwargs: VisualCoreKwargs = field(default_factory=VisualCoreKwargs)
     obs_randomizer_class: Literal["CropRandomizer"] | None = None
     obs_randomizer_kwargs: Crop = field(default_factory=Crop)
@@ -246,6 +253,9 @@ class Encoder:
 
 @dataclass(frozen=True)
 class ObservationConfig:
+    """`angles` (ours): which numbers of a low-dimensional observation are angles; the policy sees their sines and cosines."""
+
+    angles: dict[str, tuple[int, ...]] = field(default_factory=dict)
     modalities: Modalities = field(default_factory=Modalities)
     encoder: Encoder = field(default_factory=Encoder)
 
@@ -372,6 +382,12 @@ def _rules_of_ours(config: PolicyConfig) -> dict[str, bool]:
         f"algo.action_frame.relative_to ({frame.relative_to}) must be one of observation.modalities.obs.low_dim": (
             frame.relative_to is None or frame.relative_to in modalities.obs.low_dim
         ),
+        "observation.encoder.rgb.core_kwargs.encoders must name every camera for FrozenPatches, and none otherwise": (
+            set(config.observation.encoder.rgb.core_kwargs.encoders) == ({*modalities.obs.rgb, *modalities.goal.rgb} if _frozen(config) else set())
+        ),
+        "the core class FrozenPatches knows no crops": not _frozen(config) or not config.observation.encoder.rgb.obs_randomizer_class,
+        "observation.angles must name low-dimensional observations": set(config.observation.angles)
+        <= {*modalities.obs.low_dim, *modalities.goal.low_dim},
         "algo.scene_mlp needs algo.action_frame.relative_to, the agent's place": not scene or frame.relative_to is not None,
         "algo.scene_mlp needs an image in observation.modalities.obs.rgb": not scene or bool(modalities.obs.rgb),
         "algo.scene_mlp needs two frames (train.frame_stack), to see velocity": not scene or train.frame_stack >= 2,
@@ -379,3 +395,7 @@ def _rules_of_ours(config: PolicyConfig) -> dict[str, bool]:
             not scene or not (train.goal_mode or train.hdf5_normalize_obs or config.observation.encoder.rgb.obs_randomizer_class)
         ),
     }
+
+
+def _frozen(config: PolicyConfig) -> bool:
+    return config.observation.encoder.rgb.core_class == "FrozenPatches"

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dynaguide.encoders.base import OutcomeEncoder
 from dynaguide.encoders.pixels import pixel_trunk
 from dynaguide.errors import UserError
 from dynaguide_robomimic.config import VisualCoreKwargs
@@ -108,6 +109,22 @@ class VisualCore(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch feature"]:
         return functional.relu(self.project(self.pool(self.backbone(image)).flatten(1)))
+
+
+class FrozenPatches(nn.Module):
+    """One camera: the tokens of a frozen patch encoder, or those that were computed before, and a linear layer to `features` numbers."""
+
+    def __init__(self, encoder: OutcomeEncoder, features: int, noise: float) -> None:
+        super().__init__()
+        self.encoder, self.features, self.noise = encoder.requires_grad_(False), features, noise
+        self.project = nn.Linear(encoder.count * encoder.width, features)
+
+    def forward(self, seen: Tensor) -> Float[Tensor, "batch feature"]:
+        """seen: images, (batch, 3, height, width), or their tokens, (batch, token, width)"""
+        tokens = self.encoder(seen) if seen.ndim == 4 else seen.float()
+        if self.training and self.noise:
+            tokens = tokens + self.noise * torch.randn_like(tokens)
+        return functional.relu(self.project(tokens.flatten(1)))
 
 
 class SinusoidalEmbedding(nn.Module):

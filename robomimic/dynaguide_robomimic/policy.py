@@ -1,5 +1,7 @@
 """The diffusion policy: what it sees, what it predicts, and its place in the seam."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dynaguide.chunks import Windows
+from dynaguide.dynamics import with_angles
+from dynaguide.encoders.base import OutcomeEncoder
 from dynaguide.errors import UserError
+from dynaguide.features import token_key
 from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
 from dynaguide_robomimic.config import ActionFrame, PolicyConfig, Schedule, VisualCoreKwargs
 from dynaguide_robomimic.crops import centre_crop, random_crop
-from dynaguide_robomimic.networks import ConditionalUNet1D, VisualCore, camera
+from dynaguide_robomimic.networks import ConditionalUNet1D, FrozenPatches, VisualCore, camera
 from dynaguide_robomimic.scene import SceneDenoiser, SceneEncoder
 
 GOAL = "goal/"  # prefix of a goal's key in an observation
@@ -35,20 +40,27 @@ class Shapes:
 class ObservationEncoder(nn.Module):
     """A group of observations (the current frames, or a goal) -> features, keys in order, for one frame."""
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]], config: PolicyConfig) -> None:
+    def __init__(self, shapes: dict[str, tuple[int, ...]], config: PolicyConfig, frozen: Mapping[str, OutcomeEncoder]) -> None:
         super().__init__()
         rgb = config.observation.encoder.rgb
-        self.shapes = shapes
+        self.shapes, self.angles = shapes, config.observation.angles
         self.crop = (rgb.obs_randomizer_kwargs.crop_height, rgb.obs_randomizer_kwargs.crop_width) if rgb.obs_randomizer_class else None
-        self.obs_nets = nn.ModuleDict({key: _visual_core(key, shape, rgb.core_kwargs, self.crop) for key, shape in shapes.items() if len(shape) == 3})
+        images = {key: shape for key, shape in shapes.items() if len(shape) == 3}
+        self.obs_nets = nn.ModuleDict({key: self._core(key, shape, rgb.core_kwargs, frozen) for key, shape in images.items()})
         for key, shape in shapes.items():
             if len(shape) == 1:
                 self.register_buffer(f"mean_{key}", torch.zeros(shape))
                 self.register_buffer(f"std_{key}", torch.ones(shape))
 
+    def _core(self, key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, frozen: Mapping[str, OutcomeEncoder]) -> nn.Module:
+        if key in frozen:
+            return FrozenPatches(copy.deepcopy(frozen[key]), kwargs.feature_dimension, kwargs.token_noise)
+        return VisualCore(*camera(key, shape, kwargs, self.crop), kwargs.pool_kwargs.num_kp, kwargs.feature_dimension)
+
     @property
     def features(self) -> int:
-        return sum(self.obs_nets[key].features if key in self.obs_nets else shape[0] for key, shape in self.shapes.items())  # type: ignore[misc]
+        images = sum(core.features for core in self.obs_nets.values())  # type: ignore[misc]
+        return images + sum(shape[0] + len(self.angles.get(key, ())) for key, shape in self.shapes.items() if key not in self.obs_nets)
 
     def normalise(self, key: str, mean: Tensor, std: Tensor) -> None:
         """Standardise a low-dimensional observation from now on; the numbers travel with the weights."""
@@ -56,11 +68,15 @@ class ObservationEncoder(nn.Module):
         getattr(self, f"std_{key}").copy_(std)
 
     def forward(self, frame: dict[str, Tensor]) -> Float[Tensor, "batch feature"]:
-        return torch.cat([self._encode(key, frame[key]) for key in self.shapes], dim=-1)
+        """An image may come as the tokens that its frozen encoder made of it."""
+        return torch.cat([self._encode(key, frame[key] if key in frame else frame[token_key(key)]) for key in self.shapes], dim=-1)
 
     def _encode(self, key: str, value: Tensor) -> Tensor:
         if key not in self.obs_nets:
-            return (value - getattr(self, f"mean_{key}")) / getattr(self, f"std_{key}")
+            standard = (value - getattr(self, f"mean_{key}")) / getattr(self, f"std_{key}")
+            return with_angles(standard, value, self.angles.get(key, ()))
+        if value.ndim == 3:
+            return self.obs_nets[key](value)
         image = to_float_image(value)
         if self.crop is not None:
             image = random_crop(image, self.crop) if self.training else centre_crop(image, self.crop)
@@ -70,12 +86,13 @@ class ObservationEncoder(nn.Module):
 class DiffusionPolicy(nn.Module):
     """A conditional denoiser of action chunks, fit for the seam: `given(obs)` encodes once and returns the noise predictor.
 
+    frozen   camera -> the patch encoder that it is read with (the core class FrozenPatches); copies of them travel with the weights
     What is denoised are the actions, or the actions as seen from the agent (`algo.action_frame`); `to_chunk` and `to_actions` go between the two.
     """
 
-    def __init__(self, config: PolicyConfig, shapes: Shapes) -> None:
+    def __init__(self, config: PolicyConfig, shapes: Shapes, frozen: Mapping[str, OutcomeEncoder] | None = None) -> None:
         super().__init__()
-        self.config, self.shapes = config, shapes
+        self.config, self.shapes, self.frozen = config, shapes, dict(frozen or {})
         self.history = config.algo.horizon.observation_horizon
         if config.algo.scene_mlp.enabled:
             self._build_scene_mlp()
@@ -85,9 +102,9 @@ class DiffusionPolicy(nn.Module):
 
     def _build_unet(self) -> None:
         config, shapes, unet = self.config, self.shapes, self.config.algo.unet
-        self.encoders = nn.ModuleDict({"obs": ObservationEncoder(shapes.obs, config)})
+        self.encoders = nn.ModuleDict({"obs": ObservationEncoder(shapes.obs, config, self.frozen)})
         if shapes.goal:
-            self.encoders["goal"] = ObservationEncoder(shapes.goal, config)
+            self.encoders["goal"] = ObservationEncoder(shapes.goal, config, self.frozen)
         self.noise_pred_net: nn.Module = ConditionalUNet1D(
             shapes.action,
             self.history * self._features("obs") + self._features("goal"),
@@ -130,11 +147,11 @@ class DiffusionPolicy(nn.Module):
         """All frames' features, oldest frame first, then the goal's; or what the scene encoder makes of them."""
         if self.config.algo.scene_mlp.enabled:
             return self.encode_scene(obs)[0]
-        frames = {key: obs[key].flatten(0, 1) for key in self.shapes.obs}
+        frames = {key: value.flatten(0, 1) for key, value in obs.items() if not key.startswith(GOAL)}
         features = self.encoders["obs"](frames).unflatten(0, (-1, self.history)).flatten(1)
         if not self.shapes.goal:
             return features
-        goal = self.encoders["goal"]({key: obs[GOAL + key][:, -1] for key in self.shapes.goal})
+        goal = self.encoders["goal"]({key.removeprefix(GOAL): value[:, -1] for key, value in obs.items() if key.startswith(GOAL)})
         return torch.cat([features, goal], dim=-1)
 
     def encode_scene(self, obs: Observation) -> tuple[Float[Tensor, "batch condition"], Float[Tensor, "batch places"]]:
@@ -216,7 +233,3 @@ def make_scheduler(schedule: Schedule, *, ddim: bool) -> Any:
         return DDPMScheduler(**common)
     except NotImplementedError as error:
         raise UserError(f"beta_schedule {schedule.beta_schedule!r} is not one of diffusers'") from error
-
-
-def _visual_core(key: str, shape: tuple[int, ...], kwargs: VisualCoreKwargs, crop: tuple[int, int] | None) -> VisualCore:
-    return VisualCore(*camera(key, shape, kwargs, crop), kwargs.pool_kwargs.num_kp, kwargs.feature_dimension)

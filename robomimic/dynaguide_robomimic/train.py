@@ -1,15 +1,20 @@
 """Train a diffusion policy from a robomimic configuration and a robomimic data file."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 
 from dynaguide.chunks import ChunkDataset, Windows
+from dynaguide.encoders import load_patch_encoder
+from dynaguide.encoders.base import OutcomeEncoder
 from dynaguide.episodes import EpisodeFile
 from dynaguide.errors import UserError
+from dynaguide.features import FeatureCache, FrameTokens, token_key
 from dynaguide.randomness import seed_everything
 from dynaguide.training import Data, TrainingPlan, train
 from dynaguide_robomimic.checkpoints import save_policy
@@ -24,10 +29,12 @@ def train_policy(config: PolicyConfig, dataset: Path, folder: Path, *, device: t
     """Returns the path of the trained policy (averaged weights), `folder`/model.safetensors."""
     plan = plan_of(config)
     seed_everything(plan.seed)
-    policy = DiffusionPolicy(config, shapes_of(config, dataset))
+    frozen = {camera: load_patch_encoder(path) for camera, path in config.observation.encoder.rgb.core_kwargs.encoders.items()}
+    policy = DiffusionPolicy(config, shapes_of(config, dataset), frozen)
+    tokens = Tokens(dataset, frozen, device, config.train.num_data_workers)
     data = Data(
-        training_windows(config, dataset, policy.windows, config.train.hdf5_filter_key),
-        training_windows(config, dataset, policy.windows, config.train.hdf5_validation_filter_key) if config.experiment.validate else None,
+        training_windows(config, tokens, policy.windows, config.train.hdf5_filter_key),
+        training_windows(config, tokens, policy.windows, config.train.hdf5_validation_filter_key) if config.experiment.validate else None,
     )
     if config.train.hdf5_normalize_obs:
         _normalise(policy, data.train)
@@ -72,13 +79,34 @@ def plan_of(config: PolicyConfig) -> TrainingPlan:
     )
 
 
-def training_windows(config: PolicyConfig, dataset: Path, windows: Windows, split: str | None) -> ChunkDataset:
+class Tokens(NamedTuple):
+    """A data file, and the frozen encoders that its cameras are read with: their tokens are computed once and kept beside it."""
+
+    dataset: Path
+    frozen: Mapping[str, OutcomeEncoder] = MappingProxyType({})
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+    workers: int = 1
+
+    def key(self, camera: str) -> str:
+        return token_key(camera) if camera in self.frozen else camera
+
+    def computed(self, split: str | None) -> dict[str, FrameTokens]:
+        if not self.frozen:
+            return {}
+        with EpisodeFile(self.dataset, split=split) as file:
+            names = file.names
+        caches = {camera: FeatureCache(self.dataset, camera, encoder) for camera, encoder in self.frozen.items()}
+        return {token_key(camera): cache.complete(device=self.device, workers=self.workers).frames(names) for camera, cache in caches.items()}
+
+
+def training_windows(config: PolicyConfig, tokens: Tokens, windows: Windows, split: str | None) -> ChunkDataset:
     modalities = config.observation.modalities
-    keys, goals = [*modalities.obs.low_dim, *modalities.obs.rgb], [*modalities.goal.low_dim, *modalities.goal.rgb]
+    keys = [*modalities.obs.low_dim, *map(tokens.key, modalities.obs.rgb)]
+    goals = [*modalities.goal.low_dim, *map(tokens.key, modalities.goal.rgb)]
     if config.algo.scene_mlp.enabled and config.algo.scene_mlp.places not in keys:
         keys.append(config.algo.scene_mlp.places)
     return ChunkDataset(
-        dataset,
+        tokens.dataset,
         keys,
         windows,
         outcome_keys=goals,
@@ -86,6 +114,7 @@ def training_windows(config: PolicyConfig, dataset: Path, windows: Windows, spli
         cache_images=config.train.cache_images,
         early_share=config.train.early_share,
         early_steps=config.train.early_steps,
+        computed=tokens.computed(split),
     )
 
 

@@ -19,7 +19,7 @@ from dynaguide_robomimic.config import config_from, load_config
 from dynaguide_robomimic.envs import make_env
 from dynaguide_robomimic.objective import NoisePrediction
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
-from dynaguide_robomimic.train import plan_of, shapes_of, training_windows
+from dynaguide_robomimic.train import Tokens, plan_of, shapes_of, training_windows
 from scripts import mistake, script
 
 FRAMED = {"algo.action_frame": {"relative_to": "agent_pos", "scale": 1.4}}
@@ -216,7 +216,7 @@ def test_training_data_holds_the_places_and_the_policy_does_not(tmp_path):
     shapes = shapes_of(config, path)
     assert shapes.places == 8
     assert list(shapes.obs) == ["agent_pos", "image"]
-    assert "states" in training_windows(config, path, DiffusionPolicy(config, shapes).windows, None).obs_keys
+    assert "states" in training_windows(config, Tokens(path), DiffusionPolicy(config, shapes).windows, None).obs_keys
 
 
 @pytest.mark.parametrize("share", [0.4, 0.8])

@@ -37,13 +37,19 @@ def load_patch_encoder(path: Path | str) -> OutcomeEncoder:
     return rebuilt(stored.config, stored.weights, f"checkpoint {path}")
 
 
-def rebuilt(description: dict[str, Any], weights: dict[str, Tensor], where: str) -> OutcomeEncoder:
-    """The encoder that `OutcomeEncoder.describe` described, with its weights."""
+def blank(description: dict[str, Any], where: str) -> OutcomeEncoder:
+    """The encoder that `OutcomeEncoder.describe` described, without its weights."""
     if description["kind"] not in _CLASSES:
         raise UserError(f"{where}: {unknown_name('encoder', description['kind'], list(_CLASSES))}")
     make, configuration = _CLASSES[description["kind"]]
     config, _ = parse(configuration, description["config"], where)
     encoder: OutcomeEncoder = make(config)
+    return encoder
+
+
+def rebuilt(description: dict[str, Any], weights: dict[str, Tensor], where: str) -> OutcomeEncoder:
+    """The encoder that `OutcomeEncoder.describe` described, with its weights, frozen."""
+    encoder = blank(description, where)
     checkpoint.fit_weights(encoder, weights, where)
     encoder = encoder.requires_grad_(False).eval()
     if encoder.fingerprint != description["fingerprint"]:

@@ -1,19 +1,22 @@
 """A small patch encoder that a user trains on their own pictures in minutes, for machines without DINOv2's weights.
 
 An autoencoder with as many tokens as the picture has patches. Its reconstruction counts pixels by how much they change over the data, so that a
-small thing that moves is worth as much as the wall behind it. Tokens are standardised: each patch's mean is removed and each number has variance 1, so
-that distances between pictures are about what changes.
+small thing that moves is worth as much as the wall behind it. Tokens are standardised: each patch's mean is removed and each number has variance 1,
+so that distances between pictures are about what changes.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dynaguide.encoders.base import OutcomeEncoder
+from dynaguide.chunks import Batch
+from dynaguide.encoders.base import OutcomeEncoder, resized
 from dynaguide.errors import UserError
+from dynaguide.types import to_float_image
 
 KIND = "patch encoder"
 
@@ -95,6 +98,19 @@ def change_weights(images: Float[Tensor, "batch 3 size size"], *, floor: float =
 
 def _convolutions(channels: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+    for inputs, outputs in pairwise(channels):
         layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.GELU()]
     return nn.Sequential(*layers[:-1])
+
+
+class PictureObjective(nn.Module):
+    """The autoencoder's loss over the pictures of a training batch."""
+
+    def __init__(self, autoencoder: PatchAutoencoder, cameras: tuple[str, ...]) -> None:
+        super().__init__()
+        self.autoencoder, self.cameras = autoencoder, cameras
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        size = self.autoencoder.encoder.image_size
+        pictures = torch.cat([resized(to_float_image(batch.obs[camera][:, -1]), size) for camera in self.cameras])
+        return {"loss": self.autoencoder(pictures)}
