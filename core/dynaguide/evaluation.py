@@ -57,10 +57,12 @@ def evaluate(
     `options` are the environment's own, given to every reset.
     """
     _check_counts(args)
-    record, frame_every = bool(args.dataset_path or args.video_path), args.video_skip if args.video_path else 0
+    record, images = bool(args.dataset_path or args.video_path), bool(args.dataset_path and args.dataset_obs)
+    frame_every = args.video_skip if args.video_path else 0
 
     def one() -> gym.Env[Any, Any]:
-        return ChunkStep(make(), history=history, steps=agent.replan_every, horizon=args.horizon, record=record, frame_every=frame_every)
+        steps = agent.replan_every
+        return ChunkStep(make(), history=history, steps=steps, horizon=args.horizon, record=record, images=images, frame_every=frame_every)
 
     envs = vector_env(one, min(args.n_envs, args.n_rollouts), processes=args.env_processes)
     watching: list[Recorder] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -166,7 +167,7 @@ def new_dynamics(config: DynamicsConfig, encoder: OutcomeEncoder, *, decoder_wid
 
 
 @torch.no_grad()
-def film_strip(dynamics: Dynamics, batch: Batch, camera: str) -> np.ndarray[Any, Any]:
+def film_strip(dynamics: Dynamics, batch: Batch, camera: str) -> NDArray[np.uint8]:
     """Rows of examples; columns: now, the predicted outcome, the true outcome decoded from its tokens, the true outcome. uint8 (H, W, 3)"""
     objective = DynamicsObjective(dynamics).eval()
     now, after = objective.tokens(batch.obs), objective.tokens(batch.outcome)

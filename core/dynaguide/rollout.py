@@ -44,19 +44,33 @@ class Executed(NamedTuple):
     info: dict[str, Any]  # the environment's own, of its last step
 
 
+@runtime_checkable
+class ImagesOnDemand(Protocol):
+    """An environment whose images cost time: while `images` is False its `step` leaves them out; `observe` gives all of them, of now."""
+
+    images: bool
+
+    def observe(self) -> Frames: ...
+
+
 class ChunkStep(gym.Wrapper[Any, Any, Any, Any]):
     """An environment whose action is a whole decision, (steps, action), and whose observation is the last `history` frames.
 
     horizon       simulator steps after which an episode is truncated
     record        keep every simulator step in info["executed"]
+    images        record images too; an environment with images on demand otherwise makes only those that the next decision sees
     frame_every   render every so many simulator steps while recording; 0 never
     A decision of NaNs leaves the environment alone: a vector environment waits so for its other members.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], *, history: int, steps: int, horizon: int, record: bool = False, frame_every: int = 0) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], *, history: int, steps: int, horizon: int, record: bool = False, images: bool = True, frame_every: int = 0
+    ) -> None:
         super().__init__(env)
         if not isinstance(env.observation_space, gym.spaces.Dict) or not isinstance(env.action_space, gym.spaces.Box):
             raise UserError(f"{env} needs a Dict observation space and a Box action space")
+        self._on_demand = env.unwrapped if isinstance(env.unwrapped, ImagesOnDemand) else None
+        self._every_image, self._keys = record and images, len(env.observation_space.keys())
         self._frames: deque[Frames] = deque(maxlen=history)
         self._horizon, self._record, self._frame_every = horizon, record, frame_every
         self._count = 0
@@ -64,6 +78,7 @@ class ChunkStep(gym.Wrapper[Any, Any, Any, Any]):
         self.action_space = gym.spaces.Box(-np.inf, np.inf, (steps, *env.action_space.shape), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frames, dict[str, Any]]:
+        self._want_images(True)
         obs, info = self.env.reset(seed=seed, options=options)
         self._frames.extend([obs] * (self._frames.maxlen or 1))
         self._count = 0
@@ -73,9 +88,11 @@ class ChunkStep(gym.Wrapper[Any, Any, Any, Any]):
         records: list[StepRecord] = []
         info: dict[str, Any] = {}
         total, terminated, truncated = 0.0, False, False
-        for one in action:
-            if np.isnan(one).any() or terminated or truncated:
+        actions = self._to_execute(action)
+        for left, one in zip(range(len(actions), 0, -1), actions, strict=True):
+            if terminated or truncated:
                 break
+            self._want_images(self._every_image or left <= (self._frames.maxlen or 1))
             frame = self.env.render() if self._wants_frame() else None
             before = self._frames[-1]
             obs, reward, terminated, truncated, info = self.env.step(one)
@@ -89,10 +106,24 @@ class ChunkStep(gym.Wrapper[Any, Any, Any, Any]):
             records[-1] = records[-1]._replace(frame=self.env.render())  # type: ignore[arg-type]
         return self._stack(), total, terminated, truncated, {"executed": Executed(records, self._count, info)}
 
+    def _to_execute(self, action: Array) -> Array:
+        """The actions before the first with a NaN, as many as the horizon allows."""
+        missing = np.isnan(action).any(axis=tuple(range(1, action.ndim)))
+        given = int(np.argmax(missing)) if missing.any() else len(action)
+        return action[: min(given, max(0, self._horizon - self._count))]
+
+    def _want_images(self, wanted: bool) -> None:
+        if self._on_demand is not None:
+            self._on_demand.images = wanted
+
     def _wants_frame(self) -> bool:
         return bool(self._record and self._frame_every and self._count % self._frame_every == 0)
 
     def _stack(self) -> Frames:
+        """The last frames. One that has no images, because the episode ended unforeseen, gets those of the end: nobody decides on them."""
+        if self._on_demand is not None and any(len(frame) < self._keys for frame in self._frames):
+            now = self._on_demand.observe()
+            self._frames.extend([{**now, **frame} for frame in list(self._frames)])
         return {key: np.stack([frame[key] for frame in self._frames]) for key in self._frames[-1]}
 
 

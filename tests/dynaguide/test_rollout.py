@@ -180,3 +180,50 @@ def test_error_when_the_video_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         recorders.Video(tmp_path / "file" / "v.mp4")
+
+
+class DriftOnDemand(Drift):
+    """Its images cost; it counts them."""
+
+    def __init__(self, log: list) -> None:
+        super().__init__()
+        self.images, self.log = True, log
+
+    def step(self, action):
+        obs, *rest = super().step(action)
+        return (obs if self.images else {"proprio": obs["proprio"]}, *rest)
+
+    def observe(self):
+        obs = super().observe()
+        if self.images:
+            self.log.append(1)
+        return obs
+
+
+def test_only_images_that_a_decision_sees_are_made():
+    def episode(record: bool, images: bool, env: gym.Env) -> tuple[list, list]:
+        seen = []
+
+        class Watching:
+            def decided(self, decision):
+                seen.append(decision.frames["image"].copy())
+
+            def finished(self, episode):
+                seen.append([sorted(step.obs) for step in episode.steps])
+
+            def close(self): ...
+
+        policy = SteeredPolicy(ToyPolicy(), ["proprio"], first=0, replan_every=4, device=CPU)
+        envs = vector_env(lambda: ChunkStep(env, history=2, steps=4, horizon=10, record=record, images=images), 1)
+        results = rollout(envs, policy, [3], [Watching()])
+        return seen, plain(results)
+
+    always = episode(False, True, Drift())
+    rendered: list = []
+    sparse = episode(False, True, DriftOnDemand(rendered))
+    assert sparse[1] == always[1]
+    assert all(np.array_equal(one, other) for one, other in zip(sparse[0][:-1], always[0][:-1], strict=True))
+    length = sparse[1][0][1]
+    assert len(rendered) < length, (len(rendered), length)
+    assert all(keys == ["image", "proprio"] for keys in episode(True, True, DriftOnDemand([]))[0][-1])
+    assert ["proprio"] in episode(True, False, DriftOnDemand([]))[0][-1]
