@@ -12,6 +12,7 @@ from toy import ddim
 from dynaguide import BoundPolicy, Observation
 from dynaguide.chunks import Windows
 from dynaguide.episodes import EpisodeWriter
+from dynaguide.steering import Steering, sample_actions
 from dynaguide.types import repeat_rows
 
 SIZE = 32  # pixels a side
@@ -56,6 +57,19 @@ def write(path: Path, episodes: int, seed: int) -> Path:
             places = start + SPEED * np.concatenate([np.zeros((1, 2)), actions[:-1].cumsum(0)])
             pictures = draw(torch.from_numpy(places)).movedim(-3, -1).numpy()
             writer.add(actions.astype(np.float32), {"camera": pictures, "place": places.astype(np.float32)})
+    return path
+
+
+def write_rollouts(path: Path, episodes: int, seed: int) -> Path:
+    """Episodes of the unsteered policy, one chunk each, labelled with the corner that they end in."""
+    places = starts(episodes, seed)
+    rngs = [torch.Generator().manual_seed(seed * 10_000 + i) for i in range(episodes)]
+    chunks = sample_actions(CornerPolicy(), observation(places), Steering(), rngs).clamp(-1, 1)
+    with EpisodeWriter(path, {"env_name": "Dot", "type": 0, "env_kwargs": {}}) as writer:
+        for place, chunk, corner in zip(places, chunks, corner_reached(moved(places, chunks)).tolist(), strict=True):
+            actions = torch.cat([chunk, torch.zeros(1, 2)])
+            way = place + SPEED * torch.cat([torch.zeros(1, 2), chunk.cumsum(0)])
+            writer.add(actions.numpy(), {"camera": draw(way).movedim(-3, -1).numpy(), "place": way.numpy()}, behavior=f"corner_{corner}")
     return path
 
 

@@ -1,17 +1,22 @@
 """Where the dynamics are known: the scripts train an encoder and a dynamics model of a pushed dot, and those steer a policy."""
 
+import copy
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import test_dynaguide_embedding
 import torch
 import train_dynaguide
 import train_patch_encoder
-from dot_world import CORNERS, HORIZON, SPEED, CornerPolicy, corner_reached, moved, observation, starts, write
+from dot_world import CORNERS, HORIZON, SPEED, CornerPolicy, corner_reached, moved, observation, starts, write, write_rollouts
 from torch import Tensor
 
+from dynaguide.episodes import EpisodeFile, EpisodeWriter
 from dynaguide.guidance import ascend, optimise
 from dynaguide.noising import ChunkNoise
-from dynaguide.outcomes import Dynamics, load_dynamics
+from dynaguide.outcomes import Dynamics, load_dynamics, save_dynamics
 from dynaguide.scores import Conditions, displaced, goal_score, outcome_metric, position_score
 from dynaguide.selectors import best_of
 from dynaguide.steering import Steering, sample_actions
@@ -154,3 +159,44 @@ def test_scores_of_a_plain_function_and_of_a_model_are_interchangeable(dynamics,
     obs = observation(starts(3, 9))
     chunks = torch.zeros(6, HORIZON, 2)
     torch.testing.assert_close(score.given(obs)(chunks)[::2], score.given(obs)(chunks[::2]))
+
+
+def test_the_examination_says_that_this_model_can_steer(folder, capsys):
+    mixed, good = write_rollouts(folder / "mixed.hdf5", 80, 11), folder / "corner_2.hdf5"
+    with EpisodeFile(write_rollouts(folder / "more.hdf5", 60, 12)) as file, EpisodeWriter(good, file.env_meta) as writer:
+        for episode in file:
+            if episode.attrs["behavior"] == "corner_2":
+                writer.add(episode.actions, episode.obs, behavior="corner_2")
+    model = folder / "dynamics" / "model.safetensors"
+    examine = ["--exp_dir", str(folder / "health"), "--good_hdf5", str(good), "--mixed_hdf5", str(mixed), "--checkpoint", str(model)]
+    test_dynaguide_embedding.main([*examine, "--key", "corner_2", "--alpha", "1", "--strict", "--device", "cpu"])
+    found = json.loads((folder / "health" / "health.json").read_text())
+    assert found["can_steer"]
+    assert found["questions"]["listens to the action"]["numbers"]["value"] > 3
+    assert "can steer: yes" in capsys.readouterr().out
+    assert (folder / "health" / "health.png").stat().st_size > 10_000
+
+
+def test_the_examination_finds_a_model_that_does_not_listen(folder, dynamics):
+    deaf = copy.deepcopy(dynamics.model)
+    deaf.join_actions = torch.nn.Identity() if isinstance(deaf.join_actions, torch.nn.Identity) else torch.nn.Linear(128, 64)
+    for part in (deaf.read_action, deaf.join_actions):
+        for parameter in part.parameters():
+            parameter.data.zero_()
+    save_dynamics(folder / "deaf.safetensors", replace(dynamics, model=deaf))
+    mixed = write_rollouts(folder / "few.hdf5", 40, 13)
+    examine = [
+        "--exp_dir",
+        str(folder / "deaf"),
+        "--good_hdf5",
+        str(mixed),
+        "--mixed_hdf5",
+        str(mixed),
+        "--checkpoint",
+        str(folder / "deaf.safetensors"),
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        test_dynaguide_embedding.main([*examine, "--key", "corner_1", "--alpha", "1", "--strict", "--device", "cpu"])
+    assert stopped.value.code == 1
+    found = json.loads((folder / "deaf" / "health.json").read_text())
+    assert found["questions"]["listens to the action"]["verdict"] == "no"

@@ -1,0 +1,123 @@
+"""Examine a trained dynamics model on data that it has not seen: can it steer?
+
+Does it listen to the action, predict better than the current frame, predict better as the episode goes on, draw what it predicts? Do outcomes of the
+behaviour --key (examples in --good_hdf5) score higher than those of the other episodes in --mixed_hdf5: true ones, predicted ones, from noisy chunks?
+Does its gradient raise the score? Leaves EXP_DIR/health.json (a verdict for each question, and can_steer), health.png and film.png, and prints a
+table. Exit status 1 with --strict when it cannot steer.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v2 as imageio
+import matplotlib
+import numpy as np
+
+from dynaguide import cli
+from dynaguide.chunks import ChunkDataset
+from dynaguide.conditions import read_conditions
+from dynaguide.episodes import EpisodeFile
+from dynaguide.errors import UserError
+from dynaguide.files import writable_folder, write_json, written_whole
+from dynaguide.health import LISTENS, RISES, SEPARATES, SEPARATES_TRUE, Health, examined, health
+from dynaguide.outcome_training import OutcomeData, film_strip
+from dynaguide.outcomes import Dynamics, load_dynamics
+from dynaguide.randomness import seed_everything
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+FILM_ROWS = 6
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    made = cli.parser(
+        __doc__,
+        example="python test_dynaguide_embedding.py --exp_dir results/dynamics --good_hdf5 button_off.hdf5 --mixed_hdf5 mixed.hdf5 \\\n"
+        "      --checkpoint results/dynamics/model.safetensors --action_chunk_length 16 --key button_off",
+    )
+    made.add_argument("--exp_dir", type=Path, required=True, help="folder for what is found")
+    made.add_argument("--good_hdf5", type=Path, required=True, help="episodes that show the behaviour --key: their last frames are the conditions")
+    made.add_argument("--mixed_hdf5", type=Path, required=True, help="other episodes, of all behaviours, labelled (attribute `behavior`)")
+    made.add_argument("--checkpoint", required=True, help="a dynamics model: ours (.safetensors) or published (.pth)")
+    made.add_argument("--action_chunk_length", type=int, help="checked against the model, which says it itself")
+    made.add_argument("--key", required=True, help="the behaviour")
+    made.add_argument("--encoder", help="where DINOv2's weights lie, if the checkpoint does not carry its encoder")
+    made.add_argument("--alpha", type=float, default=30.0, help="sigma of the score")
+    made.add_argument("--max_examples", type=int, default=20, help="conditions")
+    made.add_argument("--max_windows", type=int, default=512, help="windows that errors are measured on")
+    made.add_argument("--feature_dir", type=Path, help="where the encoder's tokens are kept; beside the data if not given")
+    made.add_argument("--strict", action="store_true", help="exit status 1 when the model cannot steer")
+    cli.add_seed(made)
+    cli.add_device(made)
+    cli.run(run, made, argv)
+
+
+def run(args: Namespace) -> None:
+    seed_everything(args.seed)
+    writable_folder(args.exp_dir)
+    device = cli.device(args.device)
+    dynamics = load_dynamics(args.checkpoint, encoder=args.encoder, device=device)
+    horizon = dynamics.config.windows.horizon
+    if args.action_chunk_length not in (None, horizon):
+        raise UserError(f"--action_chunk_length {args.action_chunk_length}, but the model was trained on chunks of {horizon}")
+    data, behaviors = _mixed(args, dynamics)
+    wanted = read_conditions(args.good_hdf5, dynamics, max_examples=args.max_examples)
+    found = health(dynamics, examined(data, behaviors, max_windows=args.max_windows, seed=args.seed), wanted, args.key, args.alpha, seed=args.seed)
+    write_json(args.exp_dir / "health.json", found.to_dict())
+    _plot(found, args.key, args.exp_dir / "health.png")
+    _film(dynamics, data, args.exp_dir / "film.png")
+    for answer in found.answers:
+        print(f"{answer.verdict:<8} {answer.question:<46} {answer.because}")
+    print(f"can steer: {'yes' if found.can_steer else 'no'}   ({args.exp_dir / 'health.json'})")
+    if args.strict and not found.can_steer:
+        sys.exit(1)
+
+
+def _mixed(args: Namespace, dynamics: Dynamics) -> tuple[ChunkDataset, list[str]]:
+    """The mixed episodes' windows, cut as the model's, and the behaviour of each episode."""
+    with EpisodeFile(args.mixed_hdf5) as file:
+        behaviors = [str(file.attrs(name).get("behavior", "")) for name in file.names]
+    if not any(behaviors):
+        raise UserError(f"{args.mixed_hdf5}: its episodes have no attribute 'behavior'")
+    config = dynamics.config
+    wanted = OutcomeData(config.cameras, config.proprio_key, config.windows, args.feature_dir, pictures=dynamics.decoder is not None)
+    return wanted.dataset(args.mixed_hdf5, dynamics.encoder, device=cli.device(args.device)), behaviors
+
+
+def _plot(found: Health, key: str, path: Path) -> None:
+    """Errors by what was done to the actions, gradient norms, and histograms of the scores of true and predicted outcomes."""
+    answers = {answer.question: answer for answer in found.answers}
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
+    errors = {name: value for name, value in answers[LISTENS].numbers.items() if name not in ("value", "threshold")}
+    axes[0, 0].barh(list(errors), list(errors.values()), color=["C2" if name == "true" else "C0" for name in errors])
+    axes[0, 0].set(title="squared error of the prediction", xlabel="per token and number")
+    axes[0, 0].invert_yaxis()
+    norms = answers[RISES].numbers["median gradient norm"]
+    axes[0, 1].plot([int(name.split()[1]) for name in norms], list(norms.values()), "o-")
+    axes[0, 1].set(title="gradient of the score", xlabel="noise step", ylabel="median norm")
+    for axis, question in zip(axes[1], (SEPARATES_TRUE, SEPARATES), strict=True):
+        scores = answers[question].numbers["scores"]
+        others = np.concatenate([np.array(values) for name, values in scores.items() if name != key] or [np.array([])])
+        axis.hist([scores[key], others], bins=20, density=True, label=[key, "others"], color=["C2", "C0"])
+        axis.set(title=f"{question}\n{answers[question].because}", xlabel="score", ylabel="density")
+        axis.legend()
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    plt.close(figure)
+
+
+def _film(dynamics: Dynamics, data: ChunkDataset, path: Path) -> None:
+    """From episodes' starts: now, predicted, true (all three decoded), true."""
+    if dynamics.decoder is None:
+        return
+    starts = np.unique(data.first)
+    batch = data.batch(starts[np.linspace(0, len(starts) - 1, min(FILM_ROWS, len(starts))).astype(int)])
+    with written_whole(path) as temporary:
+        imageio.imwrite(temporary, film_strip(dynamics, batch.to(next(dynamics.model.parameters()).device), dynamics.config.cameras[0]), format="png")
+
+
+if __name__ == "__main__":
+    main()
