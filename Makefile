@@ -44,6 +44,7 @@ format: $(READY)
 bench: $(READY)
 	$(RUN) benchmarks/steering.py
 	$(RUN) benchmarks/loading.py
+	$(RUN) benchmarks/calvin.py
 
 clean:
 	rm -rf $(VENV) results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

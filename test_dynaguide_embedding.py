@@ -102,7 +102,7 @@ def _plot(found: Health, key: str, path: Path) -> None:
         scores = answers[question].numbers["scores"]
         others = np.concatenate([np.array(values) for name, values in scores.items() if name != key] or [np.array([])])
         axis.hist([scores[key], others], bins=20, density=True, label=[key, "others"], color=["C2", "C0"])
-        axis.set(title=f"{question}\n{answers[question].because}", xlabel="score", ylabel="density")
+        axis.set(title=f"{question}\nAUROC {answers[question].numbers['value']:.3f}", xlabel="score", ylabel="density")
         axis.legend()
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

@@ -7,6 +7,7 @@ setup(
     version="0.1.0",
     description="CALVIN's play table: simulator, scripted play, behaviour detector",
     license="MIT",
+    package_dir={"": "."},  # makes an editable install a plain path entry
     packages=find_packages(include=["dynaguide_calvin", "dynaguide_calvin.*"]),
     package_data={"dynaguide_calvin": ["py.typed"]},
     python_requires=">=3.10",
