@@ -135,7 +135,7 @@ class Segment(NamedTuple):
 
 
 def segments(states: Array, proprio: Array, cutting: Cutting | None = None) -> list[Segment]:
-    """Cut where motion has come to rest, and at once where a cube is held in the air. (T, 24), (T, 15)
+    """Cut where motion has come to rest, at once where a cube is held in the air, and at the end. (T, 24), (T, 15)
 
     What begins with a cube in the air (it is put down, or falls) is `other`.
     """
@@ -149,6 +149,8 @@ def segments(states: Array, proprio: Array, cutting: Cutting | None = None) -> l
         if lifted or rested:
             found.append(Segment(start, frame + 1, _named(states, proprio, start, frame)))
             start, moved, still = frame, False, 0
+    if moved and len(states) - start >= rule.shortest:
+        found.append(Segment(start, len(states), _named(states, proprio, start, len(states) - 1)))
     return found
 
 

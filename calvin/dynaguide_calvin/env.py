@@ -53,6 +53,7 @@ class PlayTableEnv(gym.Env[Observation, Array]):
     cameras    name -> pixels a side of `third_person` and `eye_in_hand`; {} for none
     renderer   gl, tiny, or auto: gl where it works, tiny elsewhere
     assets     a folder with the public CALVIN files (`assets` says which), to use those instead of the primitives
+    render_mode    rgb_array, human (pybullet's window), or None
     stop       asked after every step; or `end_on="behavior"` for the detector that also labels data
     Options of `reset`:
         scene    (24,) states. Without it: `setup`, else everything at its low end
@@ -62,7 +63,7 @@ class PlayTableEnv(gym.Env[Observation, Array]):
     `images` says whether `step` puts images into its observation; `observe()` always does.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": facts.CONTROL_HZ}  # noqa: RUF012 (Gymnasium's own attribute)
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": facts.CONTROL_HZ}  # noqa: RUF012 (Gymnasium's own attribute)
 
     def __init__(
         self,
@@ -78,12 +79,12 @@ class PlayTableEnv(gym.Env[Observation, Array]):
         self.scene: Scene = scene_named(scene)
         self.cameras = _checked_cameras(cameras)
         self.images = True
-        self.render_mode = _known("render mode", render_mode, [None, "rgb_array"])
+        self.render_mode = _known("render mode", render_mode, [None, "rgb_array", "human"])
         self._stop = _stop(stop, end_on)
         self._settings = {"scene": scene, "cameras": dict(self.cameras), "assets": str(assets) if assets else None, "end_on": end_on}
         self._renderer = renderer
         self._painter: Painter | None = None
-        self._world = World(self.scene, files=public_files(Path(assets), scene) if assets else None)
+        self._world = World(self.scene, files=public_files(Path(assets), scene) if assets else None, gui=render_mode == "human")
         self._first: Array | None = None
         self._goals: list[Array] = []
         self.action_space = gym.spaces.Box(-1, 1, (facts.ACTIONS,), np.float32)
@@ -124,7 +125,7 @@ class PlayTableEnv(gym.Env[Observation, Array]):
 
     def render(self) -> Array | None:
         """What `third_person` sees, at its public size."""
-        if self.render_mode is None:
+        if self.render_mode != "rgb_array":
             return None
         self._require_reset()
         return self.painter.picture(self._world, THIRD_PERSON, facts.CAMERAS[THIRD_PERSON].size)

@@ -49,7 +49,7 @@ def cylinder(radius: float, length: float) -> Mesh:
     return smooth(corners)
 
 
-def sphere(radius: float, rings: int = 12) -> Mesh:
+def sphere(radius: float, rings: int = 8) -> Mesh:
     theta, phi = np.meshgrid(np.linspace(0, np.pi, rings + 1), np.linspace(0, 2 * np.pi, 2 * rings + 1), indexing="ij")
     points = radius * np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], -1)
     quads = np.stack([points[:-1, :-1], points[1:, :-1], points[1:, 1:], points[:-1, :-1], points[1:, 1:], points[:-1, 1:]], 2)

@@ -27,7 +27,7 @@ def read_conditions(path: Path | str, dynamics: Dynamics, *, max_examples: int |
     if max_examples is not None and max_examples < 1:
         raise UserError(f"--max_examples must be at least 1, not {max_examples}")
     with EpisodeFile(path) as file:
-        _check(file, dynamics)
+        check_pictures(file, dynamics, f"conditions {path}")
         names = file.names
         if max_examples is not None and max_examples < len(names):
             names = [names[i] for i in np.linspace(0, len(names) - 1, max_examples).round().astype(int)]
@@ -53,16 +53,16 @@ def embedded(dynamics: Dynamics, obs: Observation, actions: torch.Tensor | None,
     return torch.cat(tokens)
 
 
-def _check(file: EpisodeFile, dynamics: Dynamics) -> None:
-    """Conditions must come from the model's cameras, at its pictures' size, drawn by the same renderer."""
+def check_pictures(file: EpisodeFile, dynamics: Dynamics, where: str) -> None:
+    """What is compared with a model's predictions must come from its cameras, at its pictures' size, drawn by the same renderer."""
     config, shapes = dynamics.config, file.obs_shapes
     for index, camera in enumerate(config.cameras):
         if camera not in shapes or not file.is_image(camera):
-            raise UserError(f"conditions {file.path} have no pictures of the camera {camera!r} that the dynamics model looks through")
+            raise UserError(f"{where}: no pictures of the camera {camera!r} that the dynamics model looks through")
         if config.picture_sizes and tuple(shapes[camera][:2]) != tuple(config.picture_sizes[index]):
             size, expected = "x".join(map(str, shapes[camera][:2])), "x".join(map(str, config.picture_sizes[index]))
-            raise UserError(f"conditions {file.path}: pictures of {camera!r} are {size}, the dynamics model was trained on {expected}")
-    check_renderer(config.renderer, file.env_meta, f"conditions {file.path}")
+            raise UserError(f"{where}: pictures of {camera!r} are {size}, the dynamics model was trained on {expected}")
+    check_renderer(config.renderer, file.env_meta, where)
 
 
 def check_renderer(trained_on: str | None, env_meta: dict[str, Any], where: str) -> None:

@@ -96,6 +96,11 @@ class EpisodeFile:
         wanted = list(self.obs_shapes) if keys is None else keys
         return Episode(name, self.actions(name), {key: self.read(name, key) for key in wanted}, self.attrs(name))
 
+    def part(self, name: str, part: str) -> Array | None:
+        """`rewards` or `dones` of an episode, if the file has them."""
+        demo = self._demo(name)
+        return self._read(demo[part], name, slice(None)) if part in demo else None
+
     def actions(self, name: str) -> Array:
         return self._read(self._demo(name)["actions"], name, slice(None))
 
@@ -240,6 +245,16 @@ class EpisodeWriter:
             self._show_finished()
         return name
 
+    def copy(self, file: EpisodeFile, name: str) -> str:
+        """Append an episode of another file as it is: observations, rewards, attributes."""
+        episode = file.episode(name)
+        attrs = {key: value for key, value in episode.attrs.items() if key != "num_samples"}
+        return self.add(episode.actions, episode.obs, rewards=file.part(name, "rewards"), dones=file.part(name, "dones"), **attrs)
+
+    def same_environment(self, env_meta: Mapping[str, Any]) -> bool:
+        """Whether `env_meta` is what this file says of its episodes."""
+        return bool(json.loads(self._data.attrs["env_args"]) == json.loads(json.dumps(dict(env_meta))))
+
     def _show_finished(self) -> None:
         """Give the name to a whole copy of what there is so far."""
         began = time.perf_counter()
@@ -264,6 +279,15 @@ class EpisodeWriter:
             self._target.replace(self.path)
         else:
             self._target.unlink(missing_ok=True)
+
+
+def copy_episodes(source: Path | str, names: Sequence[str], target: Path | str, *, append: bool = False) -> None:
+    """Some episodes of a file, with all that belongs to them, into a new file or behind what another one holds."""
+    with EpisodeFile(source) as file, EpisodeWriter(target, file.env_meta, append=append) as writer:
+        if not writer.same_environment(file.env_meta):
+            raise UserError(f"{source} comes from another environment than {target}: their pictures do not compare")
+        for name in names:
+            writer.copy(file, name)
 
 
 def split(path: Path | str, *, ratio: float, seed: int = 0) -> dict[str, list[str]]:

@@ -65,7 +65,7 @@ class FeatureCache:
                 raise UserError(f"{data} has no images under {camera!r} (found: {', '.join(file.obs_shapes)})")
             self._names, self._lengths = file.names, file.lengths
             self._manifest = {
-                "data": _fingerprint(file),
+                "data": _fingerprint(file, camera),
                 "camera": camera,
                 "encoder": json.loads(json.dumps(encoder.describe())),
                 "shape": [int(file.lengths.sum()), encoder.count, encoder.width],
@@ -190,12 +190,14 @@ def default_folder(data: Path | str) -> Path:
     return Path(data).with_suffix(".features")
 
 
-def _fingerprint(file: EpisodeFile) -> str:
-    """Of the episodes' names, lengths and actions: other data has others."""
+def _fingerprint(file: EpisodeFile, camera: str) -> str:
+    """Of the episodes' names, lengths, actions and last pictures: other data has others, and so has the same play drawn anew."""
     digest = hashlib.sha256()
     for name in file.names:
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(file.actions(name)).tobytes())
+        actions = file.actions(name)
+        digest.update(np.ascontiguousarray(actions).tobytes())
+        digest.update(np.ascontiguousarray(file.read(name, camera, len(actions) - 1)).tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -4,7 +4,7 @@ Each question has numbers, a threshold and a verdict. The thresholds lie well in
 negated .98, copying the current frame 1.34; AUROC of outcomes .996 on clean chunks, .97 at noise step 20, .86 at 50.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +24,7 @@ from dynaguide.scores import Conditions, outcome_metric
 from dynaguide.types import to_float_image
 
 Verdict = Literal["yes", "no", "unknown"]
+Variant = Callable[[Tensor], Tensor]  # of the action chunks
 NOISE_STEPS = (0, 20, 50, 80)
 GRADIENT_STEPS = (0, 10, 20, 40, 60, 80, 95)
 PARTS = 5  # of an episode, for the error as it goes on
@@ -33,6 +34,7 @@ NEGATED_AT_LEAST = 2.0  # times the error with the true actions
 COPY_AT_LEAST = 2.0
 AUROC_AT_LEAST = {0: 0.9, 20: 0.85}
 RISES_AT_LEAST = 0.95
+EPISODES_AT_LEAST = 5  # with and without the behaviour: an AUROC of fewer says nothing
 
 
 @dataclass(frozen=True)
@@ -104,18 +106,16 @@ class _Patient:
 
     def errors(self) -> list[Answer]:
         """Squared errors of the prediction with the true actions, and with others in their place."""
-        data, windows = self.examined.data, self.examined.windows
-        shuffled = data.batch(np.random.default_rng(0).permutation(windows)).actions
-        variants: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            "true": lambda actions, other: actions,
-            "jiggled": lambda actions, other: actions + 0.05 * torch.randn_like(actions),
-            "negated": lambda actions, other: -actions,
-            "shuffled": lambda actions, other: other,
-            "noise": lambda actions, other: torch.randn_like(actions),
+        variants: dict[str, Variant] = {
+            "true": lambda actions: actions,
+            "jiggled": lambda actions: actions + 0.05 * torch.randn_like(actions),
+            "negated": lambda actions: -actions,
+            "shuffled": lambda actions: actions.roll(1, 0),  # the windows come in random order
+            "noise": torch.randn_like,
         }
-        found = {name: self._error(variant, shuffled) for name, variant in variants.items()}
-        found["copy of the current frame"] = self._error(None, shuffled)
-        found |= {f"noised to step {step}": self._error(self._noised(step), shuffled) for step in NOISE_STEPS[1:]}
+        found = {name: self._error(variant) for name, variant in variants.items()}
+        found["copy of the current frame"] = self._error(None)
+        found |= {f"noised to step {step}": self._error(self._noised(step)) for step in NOISE_STEPS[1:]}
         negated, copy = found["negated"] / found["true"], found["copy of the current frame"] / found["true"]
         return [
             _at_least(LISTENS, negated, NEGATED_AT_LEAST, "negating the actions multiplies the error by", found),
@@ -140,7 +140,7 @@ class _Patient:
         cameras = self.dynamics.config.cameras
         if self.dynamics.decoder is None:
             return Answer(RECONSTRUCTS, "unknown", "it was trained without a picture decoder")
-        batch = next(iter(self._batches(self.examined.windows)))
+        batch = next(self._batches(self.examined.windows))
         if cameras[0] not in batch.outcome:
             return Answer(RECONSTRUCTS, "unknown", "the pictures were not read")
         drawn = self.dynamics.pictures(self.tokens(batch.outcome))[:, 0]
@@ -155,13 +155,15 @@ class _Patient:
         true = self._scores(None)
         predicted = {step: self._scores(step) for step in NOISE_STEPS}
         areas = {step: auroc(scores[behaviors == key], scores[behaviors != key]) for step, scores in predicted.items()}
-        area = auroc(true[behaviors == key], true[behaviors != key])
-        numbers = {"scores": {name: true[behaviors == name].tolist() for name in sorted(set(behaviors))}}
-        shown = {"scores": {name: predicted[0][behaviors == name].tolist() for name in sorted(set(behaviors))}}
         noisy = {f"AUROC at noise step {step}": value for step, value in areas.items()}
+        counts = (int((behaviors == key).sum()), int((behaviors != key).sum()))
+        if min(counts) < EPISODES_AT_LEAST:
+            because = f"{counts[0]} episodes show {key} and {counts[1]} do not: at least {EPISODES_AT_LEAST} of each are asked"
+            return [Answer(question, "unknown", because) for question in (SEPARATES_TRUE, SEPARATES, SEPARATES_NOISY)]
+        words, area = f"AUROC of {key} against the rest", auroc(true[behaviors == key], true[behaviors != key])
         return [
-            _at_least(SEPARATES_TRUE, area, AUROC_AT_LEAST[0], f"AUROC of {key} against the rest", numbers),
-            _at_least(SEPARATES, areas[0], AUROC_AT_LEAST[0], f"AUROC of {key} against the rest", shown),
+            _at_least(SEPARATES_TRUE, area, AUROC_AT_LEAST[0], words, _by_behavior(true, behaviors, key)),
+            _at_least(SEPARATES, areas[0], AUROC_AT_LEAST[0], words, _by_behavior(predicted[0], behaviors, key)),
             _at_least(SEPARATES_NOISY, areas[20], AUROC_AT_LEAST[20], "AUROC at noise step 20", noisy),
         ]
 
@@ -172,22 +174,19 @@ class _Patient:
         for step in GRADIENT_STEPS:
             batch = self._on_device(self.examined.data.batch(windows))
             score = self._bound(batch)
-            chunk = self._noised(step)(batch.actions, batch.actions).requires_grad_()
+            chunk = self._noised(step)(batch.actions).requires_grad_()
             before = score(chunk)
             (gradient,) = torch.autograd.grad(before.sum(), chunk)
             norm = gradient.flatten(1).norm(dim=1)
             norms[f"step {step}"] = float(norm.median())
             with torch.no_grad():
                 after = score(chunk + SMALL_STEP * gradient / norm.clamp_min(1e-9)[:, None, None])
-            rises.append((after >= before).float().mean().item())
+            rises.append(((after >= before) & (norm > 0)).float().mean().item())
         share = float(np.mean(rises))
         return _at_least(RISES, share, RISES_AT_LEAST, "share of small steps that raise it", {"median gradient norm": norms})
 
-    def _error(self, variant: Callable[[Tensor, Tensor], Tensor] | None, shuffled: Tensor) -> float:
-        errors = []
-        for number, batch in enumerate(self._batches(self.examined.windows)):
-            other = shuffled[number * AT_ONCE : number * AT_ONCE + len(batch.actions)].to(batch.actions)
-            errors.append(self._window_errors(batch, None if variant is None else variant(batch.actions, other)))
+    def _error(self, variant: Variant | None) -> float:
+        errors = [self._window_errors(batch, variant and variant(batch.actions)) for batch in self._batches(self.examined.windows)]
         return float(torch.cat(errors).mean())
 
     @torch.no_grad()
@@ -203,7 +202,7 @@ class _Patient:
         for batch in self._batches(self.examined.first):
             outcome = self.tokens(batch.outcome)
             if step is not None:
-                outcome = self._predict(batch, self.tokens(batch.obs))(self._noised(step)(batch.actions, batch.actions))
+                outcome = self._predict(batch, self.tokens(batch.obs))(self._noised(step)(batch.actions))
             found.append(self.metric(outcome).cpu())
         return torch.cat(found).numpy()
 
@@ -215,19 +214,27 @@ class _Patient:
         key = self.dynamics.config.proprio_key
         return self.dynamics.model.given(now, batch.obs[key][:, -1] if key else None)
 
-    def _noised(self, step: int) -> Callable[[Tensor, Tensor], Tensor]:
-        def noised(actions: Tensor, other: Tensor) -> Tensor:
+    def _noised(self, step: int) -> Variant:
+        def noised(actions: Tensor) -> Tensor:
             levels = torch.full((len(actions),), step)
             return self.noise.at_steps(actions, {}, levels) if step else actions.clone()
 
         return noised
 
-    def _batches(self, windows: NDArray[np.int64]) -> list[Batch]:
-        parts = [windows[start : start + AT_ONCE] for start in range(0, len(windows), AT_ONCE)]
-        return [self._on_device(self.examined.data.batch(part)) for part in parts]
+    def _batches(self, windows: NDArray[np.int64]) -> Iterator[Batch]:
+        """A few windows at a time: what is examined never lies in memory at once."""
+        parts = (windows[start : start + AT_ONCE] for start in range(0, len(windows), AT_ONCE))
+        return (self._on_device(self.examined.data.batch(part)) for part in parts)
 
     def _on_device(self, batch: Batch) -> Batch:
         return batch.to(next(self.dynamics.model.parameters()).device)
+
+
+def _by_behavior(scores: NDArray[Any], behaviors: NDArray[Any], key: str) -> dict[str, Any]:
+    """The scores of each behaviour's outcomes, and how well `key` is told from each of the others."""
+    by_name = {name: scores[behaviors == name] for name in sorted(set(behaviors.tolist()))}
+    against = {name: auroc(by_name[key], others) for name, others in by_name.items() if name != key}
+    return {"scores": {name: values.tolist() for name, values in by_name.items()}, "AUROC against": against}
 
 
 def _at_least(question: str, value: float, threshold: float, words: str, numbers: dict[str, Any]) -> Answer:
@@ -241,5 +248,5 @@ def examined(data: ChunkDataset, behaviors: list[str], *, max_windows: int, seed
     """Windows at random, and every episode's first."""
     rng = np.random.default_rng(seed)
     count = len(data.episode_of)
-    windows = np.sort(rng.choice(count, min(max_windows, count), replace=False))
+    windows = rng.permutation(count)[:max_windows]
     return Examined(data, windows, np.unique(data.first).astype(np.int64), behaviors)

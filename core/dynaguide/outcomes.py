@@ -61,7 +61,7 @@ class Dynamics:
         return self.model.given(self.embed(obs), self.proprio(obs))
 
     @torch.no_grad()
-    def pictures(self, tokens: Tokens) -> Float[Tensor, "batch camera 3 height width"]:
+    def pictures(self, tokens: Tokens) -> Float[Tensor, "batch camera 3 rows columns"]:
         """What the tokens look like, in [0, 1]."""
         if self.decoder is None:
             raise UserError("this dynamics model was trained without a picture decoder: it cannot draw what it predicts")
@@ -127,6 +127,7 @@ _PUBLISHED = (
     (r"^proprio_embedder\.", "read_proprio."),
     (r"^state_decoder_transformer\.", ""),
 )
+_EXPECTED = ("pos_embedding", "action_embedder.patch_embed.weight", "state_decoder_transformer.layers.0.linear1.weight")
 _UNUSED = ("action_embedder.out_project.", "reconstruction_model.quantize_b.")  # in the file, without an effect on what it computes
 _HALVES = ("reconstruction_model.upsample_b.blocks.", "reconstruction_model.dec.blocks.")
 
@@ -135,8 +136,9 @@ def published_dynamics(state: Any, where: str, *, cameras: tuple[str, ...] | Non
     """A published state dict. Its sizes follow from its tensors; what it does not say (the cameras' names, the window) is the paper's."""
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or "pos_embedding" not in state or "action_embedder.patch_embed.weight" not in state:
-        raise UserError(f"{where} is not a published dynamics model: it has no pos_embedding and action_embedder")
+    missing = [key for key in _EXPECTED if not isinstance(state, Mapping) or key not in state]
+    if missing:
+        raise UserError(f"{where} is not a published dynamics model: it has no {missing[0]}")
     encoder = dinov2.dinov2_from_weights(_part(state, "state_encoder."), where)
     config = _published_config(state, encoder, cameras, where)
     model = DynamicsModel(config)

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(over: Iterable[Any] | None = None, *, total: int, name: str, unit: str, initial: int = 0, hidden: bool = False) -> Any:
+def bar(over: Iterable[Any] | None = None, *, total: int | None, name: str, unit: str, initial: int = 0, hidden: bool = False) -> Any:
     """A tqdm bar over an iterable, or one that the caller moves."""
     interval = 0.2 if sys.stderr.isatty() else 30
     return tqdm(over, total=total, desc=name, unit=unit, initial=initial, disable=hidden, mininterval=interval, maxinterval=interval)
