@@ -10,6 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import matplotlib
@@ -17,11 +18,11 @@ import numpy as np
 
 from dynaguide import cli
 from dynaguide.chunks import ChunkDataset
-from dynaguide.conditions import read_conditions
+from dynaguide.conditions import check_pictures, read_conditions
 from dynaguide.episodes import EpisodeFile
 from dynaguide.errors import UserError
 from dynaguide.files import writable_folder, write_json, written_whole
-from dynaguide.health import LISTENS, RISES, SEPARATES, SEPARATES_TRUE, Health, examined, health
+from dynaguide.health import IMPROVES, LISTENS, RISES, SEPARATES, SEPARATES_NOISY, SEPARATES_TRUE, Health, examined, health
 from dynaguide.outcome_training import OutcomeData, film_strip
 from dynaguide.outcomes import Dynamics, load_dynamics
 from dynaguide.randomness import seed_everything
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(args: Namespace) -> None:
+    if args.max_windows < 1:
+        raise UserError(f"--max_windows must be at least 1, not {args.max_windows}")
     seed_everything(args.seed)
     writable_folder(args.exp_dir)
     device = cli.device(args.device)
@@ -79,6 +82,7 @@ def run(args: Namespace) -> None:
 def _mixed(args: Namespace, dynamics: Dynamics) -> tuple[ChunkDataset, list[str]]:
     """The mixed episodes' windows, cut as the model's, and the behaviour of each episode."""
     with EpisodeFile(args.mixed_hdf5) as file:
+        check_pictures(file, dynamics, f"episodes {args.mixed_hdf5}")
         behaviors = [str(file.attrs(name).get("behavior", "")) for name in file.names]
     if not any(behaviors):
         raise UserError(f"{args.mixed_hdf5}: its episodes have no attribute 'behavior'")
@@ -88,25 +92,39 @@ def _mixed(args: Namespace, dynamics: Dynamics) -> tuple[ChunkDataset, list[str]
 
 
 def _plot(found: Health, key: str, path: Path) -> None:
-    """Errors by what was done to the actions, gradient norms, and histograms of the scores of true and predicted outcomes."""
-    answers = {answer.question: answer for answer in found.answers}
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
-    errors = {name: value for name, value in answers[LISTENS].numbers.items() if name not in ("value", "threshold")}
+    """Errors by what was done to the actions and as the episode goes on, gradient norms, scores of outcomes, and how they tell at each noise."""
+    numbers = {answer.question: answer.numbers for answer in found.answers}
+    figure, axes = plt.subplots(2, 3, figsize=(16, 8), layout="constrained")
+    errors = {name: value for name, value in numbers[LISTENS].items() if name not in ("value", "threshold")}
     axes[0, 0].barh(list(errors), list(errors.values()), color=["C2" if name == "true" else "C0" for name in errors])
     axes[0, 0].set(title="squared error of the prediction", xlabel="per token and number")
     axes[0, 0].invert_yaxis()
-    norms = answers[RISES].numbers["median gradient norm"]
-    axes[0, 1].plot([int(name.split()[1]) for name in norms], list(norms.values()), "o-")
-    axes[0, 1].set(title="gradient of the score", xlabel="noise step", ylabel="median norm")
-    for axis, question in zip(axes[1], (SEPARATES_TRUE, SEPARATES), strict=True):
-        scores = answers[question].numbers["scores"]
-        others = np.concatenate([np.array(values) for name, values in scores.items() if name != key] or [np.array([])])
-        axis.hist([scores[key], others], bins=20, density=True, label=[key, "others"], color=["C2", "C0"])
-        axis.set(title=f"{question}\nAUROC {answers[question].numbers['value']:.3f}", xlabel="score", ylabel="density")
-        axis.legend()
+    axes[0, 1].bar(list(numbers[IMPROVES]), list(numbers[IMPROVES].values()))
+    axes[0, 1].set(title="squared error as the episode goes on", xlabel="share of the episode")
+    _line(axes[0, 2], numbers[RISES]["median gradient norm"], "gradient of the score", "median norm")
+    for axis, question in zip(axes[1], (SEPARATES_TRUE, SEPARATES), strict=False):
+        if numbers[question]:
+            _histogram(axis, numbers[question]["scores"], key)
+            axis.set_title(f"{question}\nAUROC {numbers[question]['value']:.3f}")
+    areas = {name: value for name, value in numbers[SEPARATES_NOISY].items() if name.startswith("AUROC")}
+    if areas:
+        _line(axes[1, 2], areas, "predicted outcomes of noisy chunks", "AUROC")
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     plt.close(figure)
+
+
+def _line(axis: Any, numbers: dict[str, float], title: str, name: str) -> None:
+    """numbers: by a text that ends in the noise step"""
+    axis.plot([int(text.split()[-1]) for text in numbers], list(numbers.values()), "o-")
+    axis.set(title=title, xlabel="noise step", ylabel=name, ylim=(0, None))
+
+
+def _histogram(axis: Any, scores: dict[str, list[float]], key: str) -> None:
+    others = [score for name, values in scores.items() if name != key for score in values]
+    axis.hist([scores[key], others], bins=20, density=True, label=[key, "others"], color=["C2", "C0"])
+    axis.set(xlabel="score", ylabel="density")
+    axis.legend()
 
 
 def _film(dynamics: Dynamics, data: ChunkDataset, path: Path) -> None:

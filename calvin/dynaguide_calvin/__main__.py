@@ -3,7 +3,8 @@
 import os
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,12 @@ _STARTS = {  # the end at which a behaviour's part has to be
     "door": ("sliding_door", "left", "right"),
 }
 ATTEMPTS = 10
+
+
+class _AtTheSpeedOfLife(PlayTableEnv):
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        time.sleep(1 / facts.CONTROL_HZ)
+        return super().step(action)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,9 +60,8 @@ def film(args: Namespace, path: str) -> None:
 
 
 def watch(args: Namespace) -> None:
-    """In pybullet's window, at the speed of life, until it is closed."""
-    env = PlayTableEnv(scene=args.scene, assets=args.assets, cameras=(), render_mode="human")
-    env.step = _slowed(env.step)  # type: ignore[method-assign]
+    """In pybullet's window, until it is closed."""
+    env = _AtTheSpeedOfLife(scene=args.scene, assets=args.assets, cameras=(), render_mode="human")
     play(env, args.behavior, args.seed)
     while env.world.bullet.isConnected():
         time.sleep(0.1)
@@ -86,14 +92,6 @@ def side_by_side(third_person: np.ndarray, eye_in_hand: np.ndarray) -> np.ndarra
     size = len(third_person)
     index = np.arange(size) * len(eye_in_hand) // size
     return np.concatenate([third_person, eye_in_hand[index][:, index]], axis=1)
-
-
-def _slowed(step: Callable[..., object]) -> Callable[..., object]:
-    def slow(action: object) -> object:
-        time.sleep(1 / facts.CONTROL_HZ)
-        return step(action)
-
-    return slow
 
 
 if __name__ == "__main__":

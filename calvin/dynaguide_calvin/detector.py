@@ -115,12 +115,14 @@ class Cutting:
     """How play is cut. Frames and metres.
 
     still          so many frames without motion end a segment in which something moved
+    still_lit      and so many where the LED has changed: the next press may come soon
     shortest       a segment has so many frames at least
     joint_motion   a joint moves when it changes by more than this in a frame
     cube_motion    a cube does
     """
 
-    still: int = 3
+    still: int = 8
+    still_lit: int = 2
     shortest: int = 16
     joint_motion: float = 1e-4
     cube_motion: float = 1e-3
@@ -145,7 +147,8 @@ def segments(states: Array, proprio: Array, cutting: Cutting | None = None) -> l
     for frame in range(1, len(states)):
         moved, still = moved or bool(moving[frame]), 0 if moving[frame] else still + 1
         lifted = _lifted(states[start], states[frame], proprio[frame])
-        rested = moved and still >= rule.still and frame - start >= rule.shortest
+        patience = rule.still_lit if states[frame][LED] != states[start][LED] else rule.still
+        rested = moved and still >= patience and frame - start >= rule.shortest
         if lifted or rested:
             found.append(Segment(start, frame + 1, _named(states, proprio, start, frame)))
             start, moved, still = frame, False, 0

@@ -36,7 +36,7 @@ _CLOSED, _OPEN = -1.0, 1.0
 _FINGERS_APART, _FINGER_ROOM = 0.045, 0.045  # metres from an open finger to the middle; and what it needs to another cube's centre
 _LIFT_ROOM = 0.06  # metres between the centres of a cube that is to be lifted and any other
 _FARTHEST_TURN = 1.7  # radians to either side that the wrist turns for a cube
-_LETTING_GO, _STILL = 10, 5  # steps after a behaviour, to open the fingers and to let things come to rest
+_LETTING_GO, _STILL, _LEAVING = 15, 5, 6  # steps after a behaviour: to open the fingers, to let things come to rest, to leave
 _TRIES = 2  # plans for one behaviour, as long as there are steps left
 _FLAT_HAND = ((-0.05, 0.1), (-0.15, 0.05))  # how far from straight down, roll and pitch
 _TILTED_HAND = ((0.15, 0.3), (-0.6, -0.45))  # for the switch, which a straight hand does not reach
@@ -137,7 +137,7 @@ def play_behavior(env: PlayTableEnv, behavior: str, rng: np.random.Generator, ma
             break
     over = len(hand.actions)
     if manner.rest:
-        hand.rest()
+        hand.rest(behavior)
     return hand.played(behavior, over)
 
 
@@ -307,14 +307,14 @@ class _Hand:
                 return True
         return False
 
-    def rest(self) -> None:
-        """Open where it stands if something is held, then go up."""
+    def rest(self, behavior: str) -> None:
+        """Open the fingers if they hold something, wait until nothing moves, and leave the way that drags nothing along."""
         held = self.env.last_gripper < 0 and self.env.proprio[facts.WIDTH] > 0.01
-        for action in [*(self._action(np.zeros(3), np.zeros(3), _OPEN) for _ in range(_LETTING_GO if held else 0))]:
-            self._act(action)
         gripper = _OPEN if held else _CLOSED
-        for _ in range(_STILL):
-            self._act(self._action(np.zeros(3), np.zeros(3), gripper))
+        away = np.array((0, -0.6, 0) if behavior.startswith(("switch", "door")) else (0, 0, 0.6))
+        course = [np.zeros(3)] * (_LETTING_GO if held else _STILL) + [away] * _LEAVING
+        for way in course:
+            self._act(self._action(way, np.zeros(3), gripper))
 
     def played(self, behavior: str, over: int) -> Played:
         actions, targets = np.array(self.actions, np.float32).reshape(-1, facts.ACTIONS), np.array(self.targets).reshape(-1, 6)

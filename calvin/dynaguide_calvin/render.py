@@ -4,6 +4,7 @@ The two shade differently. What was recorded with one should not be evaluated wi
 """
 
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Mapping
@@ -113,11 +114,12 @@ class Gl:
         self._model: _Model | None = None
 
     def picture(self, world: World, camera: str, size: int) -> Array:
-        if self._model is None:
-            self._model = _Model(self._device, world)
         view, projection = camera_view(world, camera)
         matrix = np.reshape(view, (4, 4)) @ np.reshape(projection, (4, 4))  # both transposed: so is their product
-        return self._model.draw(world, matrix, size)
+        with self._device.context:  # the process may have other GL contexts
+            if self._model is None:
+                self._model = _Model(self._device, world)
+            return self._model.draw(world, matrix, size)
 
 
 def _is_on(world: World, light: int) -> bool:
@@ -158,11 +160,12 @@ def _device(process: int) -> _Device:
 
 
 class _Batch(NamedTuple):
-    """What is drawn with one call."""
+    """What is drawn with one program and texture; `spans` are the corners of each part: part, first, count."""
 
     array: Any
     texture: Any | None
     light: int | None
+    spans: list[tuple[int, int, int]]
 
 
 class _Model:
@@ -176,6 +179,7 @@ class _Model:
         groups: dict[tuple[Path | None, int | None], list[Array]] = {}
         for shape in shapes:
             groups.setdefault((shape.mesh.image, lit.get(shape.part)), []).append(_vertices(shape, self._parts.index(shape.part)))
+        self._balls = np.array([_ball(np.concatenate([one.mesh.corners for one in shapes if one.part == part])) for part in self._parts])
         self._moment: object = None  # that `_poses` are of
         self._batches = [self._upload(np.concatenate(parts), image, light) for (image, light), parts in groups.items()]
 
@@ -184,15 +188,17 @@ class _Model:
         frame.use()
         self._device.context.clear(*BACKGROUND)
         if self._moment is not world.moment:  # both cameras of a step share them
-            self._moment, self._poses = world.moment, _poses(world, self._parts).tobytes()
+            self._moment, self._poses = world.moment, _poses(world, self._parts)
+        visible = _visible_balls(self._balls, self._poses, matrix)
         for program in {id(batch.array.program): batch.array.program for batch in self._batches}.values():
             program["view"].write(matrix.astype("f4").tobytes())
-            program["poses"].write(self._poses)
+            program["poses"].write(self._poses.tobytes())
         for batch in self._batches:
             batch.array.program["glow"].value = _glow(world, batch.light)
             if batch.texture is not None:
                 batch.texture.use()
-            batch.array.render()
+            for first, count in _joined(batch.spans, visible):
+                batch.array.render(first=first, vertices=count)
         return np.frombuffer(frame.read(components=3, alignment=1), np.uint8).reshape(size, size, 3)[::-1].copy()
 
     def _upload(self, vertices: Array, image: Path | None, light: int | None) -> _Batch:
@@ -206,7 +212,40 @@ class _Model:
         program = self._device.textured if image else self._device.plain
         indices = context.buffer(order.ravel().astype("i4").tobytes())
         array = context.vertex_array(program, [(context.buffer(unique.tobytes()), layout, *names)], indices)
-        return _Batch(array, _texture(context, image) if image else None, light)
+        return _Batch(array, _texture(context, image) if image else None, light, _spans(vertices[:, -1].astype(int)))
+
+
+def _ball(corners: Array) -> Array:
+    """(4,): centre and radius of a ball around a part, in the part's frame."""
+    centre = (corners.min(0) + corners.max(0)) / 2
+    return np.array([*centre, np.linalg.norm(corners - centre, axis=1).max()])
+
+
+def _visible_balls(balls: Array, poses: Array, matrix: Array) -> Array:
+    """Which parts a camera may see: (part,) of bool. `poses` and `matrix` are transposed."""
+    placed = poses[: len(balls)]
+    centres = np.einsum("pi,pij->pj", balls[:, :3], placed[:, :3, :3]) + placed[:, 3, :3]
+    planes = np.concatenate([matrix[:, 3:] + matrix[:, :3], matrix[:, 3:] - matrix[:, :3]], axis=1)  # (4, 6), positive inside
+    distances = centres @ planes[:3] + planes[3]
+    return np.asarray((distances > -balls[:, 3:] * np.linalg.norm(planes[:3], axis=0)).all(1))
+
+
+def _spans(parts: Array) -> list[tuple[int, int, int]]:
+    """Runs of equal numbers: number, first, length."""
+    edges = [0, *(np.flatnonzero(np.diff(parts)) + 1), len(parts)]
+    return [(int(parts[first]), int(first), int(last - first)) for first, last in itertools.pairwise(edges)]
+
+
+def _joined(spans: list[tuple[int, int, int]], visible: Array) -> list[tuple[int, int]]:
+    """The visible spans as (first, length), neighbours made one."""
+    made: list[tuple[int, int]] = []
+    for part, first, count in spans:
+        if visible[part]:
+            if made and sum(made[-1]) == first:
+                made[-1] = (made[-1][0], made[-1][1] + count)
+            else:
+                made.append((first, count))
+    return made
 
 
 class VisibleShape(NamedTuple):

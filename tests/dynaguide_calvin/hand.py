@@ -1,5 +1,4 @@
 """A hand that goes where a test tells it to."""
-# ruff: noqa: RUF005 (arrays add, they do not concatenate)
 
 import numpy as np
 

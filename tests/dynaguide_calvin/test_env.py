@@ -1,5 +1,4 @@
 """The play table as a Gymnasium environment: spaces, control, furniture, cubes, determinism, and what it refuses."""
-# ruff: noqa: RUF005 (arrays add, they do not concatenate)
 
 import multiprocessing
 
@@ -316,3 +315,15 @@ def test_arguments_that_do_not_exist_are_refused():
         PlayTableEnv(renderer="vulkan").reset(seed=0)
     with pytest.raises(UserError, match="unknown environment"):
         dynaguide_calvin.make_env({"env_name": "Lift"})
+
+
+def test_the_command_plays_a_behaviour_into_a_video(tmp_path, monkeypatch, capsys):
+    from dynaguide_calvin.__main__ import main
+
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    main(["--behavior", "button_on", "--renderer", "tiny"])
+    assert iio.imread(tmp_path / "play_table.mp4").shape[1:] == (200, 400, 3)
+    with pytest.raises(SystemExit):
+        main(["--behavior", "button_onn"])
+    assert "did you mean 'button_on'" in capsys.readouterr().err

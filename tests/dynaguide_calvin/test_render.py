@@ -147,7 +147,7 @@ def test_meshes_are_closed_and_face_outwards(tmp_path):
 
     assert volume(meshes.box((0.2, 0.3, 0.4))) == pytest.approx(0.024)
     assert volume(meshes.cylinder(0.1, 0.5)) == pytest.approx(0.005 * np.pi, rel=0.02)
-    assert volume(meshes.sphere(0.1)) == pytest.approx(4 / 3 * np.pi * 1e-3, rel=0.05)
+    assert volume(meshes.sphere(0.1)) == pytest.approx(4 / 3 * np.pi * 1e-3, rel=0.1)
     (tmp_path / "broken.obj").write_text("v 0 0 0\nf 1 2 9\n")
     with pytest.raises(UserError, match=r"broken\.obj"):
         meshes.read_mesh(tmp_path / "broken.obj")
