@@ -43,7 +43,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(RUN) benchmarks/steering.py
+	$(RUN) benchmarks/guidance.py --profile
 	$(RUN) benchmarks/loading.py
+	$(RUN) benchmarks/dynamics_training.py
 	$(RUN) benchmarks/calvin.py
 
 clean:

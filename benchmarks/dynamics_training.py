@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynaguide import cli

@@ -1,6 +1,7 @@
 """The command lines of the repository, loaded from their files."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def script(path: str) -> ModuleType:
+    folder = str((ROOT / path).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # a script finds its neighbours, as when it is run
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
