@@ -1,7 +1,7 @@
 """Roll out a BlockTouch policy that a classifier's gradient steers to one colour, or away from it; print how often each colour was touched.
 
 Without --guidance, or with --scale 0, the base policy runs alone. The same seed shows the same scenes and draws the same noise, whatever steers it.
-The published setting is --scale 0.5 --ss 4 --on noisy --published_clamp --replan_every 14.
+The published setting is --scale 0.5 --ss 4 --on noisy --published_clamp --candidates 1 --replan_every 14.
 """
 
 from argparse import Namespace

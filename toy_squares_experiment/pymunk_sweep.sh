@@ -18,13 +18,14 @@ TARGETS=${TARGETS:-blue red green yellow}
 DEVICE=${DEVICE:-auto}
 # One form a line: flags of classifier_guidance_pymunk.py
 FORMS=${FORMS:-"--on clean_estimate
---on clean_estimate --cap 1
---on clean_estimate --ss 4
---on clean_estimate --ss 4 --renoise
---on noisy
---on noisy --ss 4
---on noisy --ss 4 --renoise
---on noisy --ss 4 --published_clamp"}
+--on clean_estimate --candidates 1
+--on clean_estimate --candidates 1 --cap 1
+--on clean_estimate --candidates 1 --ss 4
+--on clean_estimate --candidates 1 --ss 4 --renoise
+--on noisy --candidates 1
+--on noisy --candidates 1 --ss 4
+--on noisy --candidates 1 --ss 4 --renoise
+--on noisy --candidates 1 --ss 4 --published_clamp"}
 
 FINISHED=()
 

@@ -35,7 +35,7 @@ once collect_valid collect valid 1000 "$VALID_ROLLOUTS" # another seed: no layou
 once policy "$PYTHON" train_base_policy.py --config configs/diffusion_policy_image_munk_ddim_small.json \
     --dataset "$OUT/train/data.hdf5" --output "$OUT" --name policy --resume
 once classifier "$PYTHON" toy_squares_experiment/train_end_state_classifier.py --exp_dir "$OUT/classifier" \
-    --train_hdf5 "$OUT/train/data.hdf5" --test_hdf5 "$OUT/valid/data.hdf5" --num_epochs 20 --action_chunk_length 16 --noised --resume
+    --train_hdf5 "$OUT/train/data.hdf5" --test_hdf5 "$OUT/valid/data.hdf5" --num_epochs 60 --action_chunk_length 16 --noised --resume
 once test_classifier "$PYTHON" toy_squares_experiment/test_end_state_classifier.py --exp_dir "$OUT/classifier_test" \
     --mixed_hdf5 "$OUT/valid/data.hdf5" --checkpoint "$OUT/classifier/model.safetensors"
 for name in policy classifier; do

@@ -140,7 +140,8 @@ class Traces(_Silent):
         for row, seed in wanted:
             path = self._folder / f"episode_{seed}_decision_{self._seen[seed]}.npz"
             self._seen[seed] += 1
-            self._write(path, decision, row, {name: array[:, row * candidates] for name, array in arrays.items()})
+            taken = row * candidates + _taken(arrays["denoised_actions"][-1, row * candidates : (row + 1) * candidates], decision.actions[row])
+            self._write(path, decision, row, {name: array[:, taken] for name, array in arrays.items()})
 
     def _wants(self, seed: int) -> bool:
         if seed not in self._seen and self._episodes is not None and len(self._seen) >= self._episodes:
@@ -152,6 +153,12 @@ class Traces(_Silent):
         timesteps = np.array([step.at.timestep for step in decision.trace])
         with written_whole(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays, **frames, timestep=timesteps, executed=decision.actions[row])  # type: ignore[arg-type]
+
+
+def _taken(chunks: NDArray[Any], executed: NDArray[Any]) -> int:
+    """Which candidate's chunk the executed actions are part of. chunks: (candidate, horizon, action)"""
+    parts = np.lib.stride_tricks.sliding_window_view(chunks, len(executed), axis=1)  # (candidate, offset, action, step)
+    return int(np.abs(parts - executed.T).max((2, 3)).min(1).argmin())
 
 
 @torch.no_grad()

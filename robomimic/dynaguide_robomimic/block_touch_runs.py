@@ -7,7 +7,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -70,6 +70,9 @@ def parser(description: str | None, *, example: str) -> argparse.ArgumentParser:
 def add_guidance(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("guidance")
     group.add_argument("--scale", type=float, default=3.0, help="s of Eq. 3; 0 is the base policy")
+    group.add_argument(
+        "--candidates", type=int, default=5, help="guided chunks for each decision; the one with the highest score is executed (1, as published)"
+    )
     group.add_argument("--ss", type=int, default=1, help="M, the paper's stochastic sampling: how often each denoising step is run")
     group.add_argument("--on", default="clean_estimate", help="what the score is differentiated at: noisy (as published), clean_estimate")
     group.add_argument("--renoise", action="store_true", help="go back to the step's noise level before each repeat (ITPS)")
@@ -141,7 +144,8 @@ def _guidance(args: argparse.Namespace, score: Score | None) -> Steering:
         guidance = guidance.last(args.last_steps)
     if args.cap is not None:
         guidance = guidance.capped(args.cap)
-    return Steering(guidance=guidance, repeats=args.ss, renoise=args.renoise, consistent_clamp=not args.published_clamp)
+    settings = Steering(guidance=guidance, repeats=args.ss, renoise=args.renoise, consistent_clamp=not args.published_clamp)
+    return settings if args.candidates == 1 else replace(settings, select=best_of(score), candidates=args.candidates)
 
 
 def _selection(args: argparse.Namespace, score: Score | None) -> Steering:

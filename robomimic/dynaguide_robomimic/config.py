@@ -216,8 +216,8 @@ class PoolKwargs:
 class VisualCoreKwargs:
     """ResNet18Conv is the paper's; PixelConv (ours) is a small one that learns on a laptop.
 
-    encoders      for the core class FrozenPatches (ours): camera -> a patch encoder's file, whose frozen tokens a linear layer reads; they are computed
-                  once for all of the training
+    encoders      for the core class FrozenPatches (ours): camera -> a patch encoder's file, whose frozen tokens a linear layer reads; they are
+                  computed once for all of the training
     token_noise   standard deviation of what is added to its tokens in training
     """
 

@@ -84,7 +84,7 @@ class Tokens(NamedTuple):
 
     dataset: Path
     frozen: Mapping[str, OutcomeEncoder] = MappingProxyType({})
-    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+    device: torch.device = torch.device("cpu")
     workers: int = 1
 
     def key(self, camera: str) -> str:

@@ -84,7 +84,7 @@ def test_the_experiment_skips_what_is_finished(models, tmp_path):
     first, second = bash("pymunk_exp.sh").stdout, bash("pymunk_exp.sh").stdout
     assert first.count("==") == 5 + 3 * 8 + 2 * 2 + 4
     assert second.count("==") == 0
-    assert bash("pymunk_sweep.sh").stdout.count("==") == 1 + 8 * 2 * 4
+    assert bash("pymunk_sweep.sh").stdout.count("==") == 1 + 9 * 2 * 4
 
 
 @pytest.mark.parametrize("path", [GUIDED, SAMPLED])
