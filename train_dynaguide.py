@@ -18,6 +18,7 @@ from dynaguide import cli
 from dynaguide.chunks import ChunkDataset, Windows
 from dynaguide.encoders import open_encoder
 from dynaguide.encoders.base import OutcomeEncoder
+from dynaguide.episodes import EpisodeFile
 from dynaguide.errors import UserError
 from dynaguide.files import writable_folder, written_whole
 from dynaguide.noising import ChunkNoise
@@ -131,9 +132,19 @@ def _data(args: Namespace) -> OutcomeData:
 
 
 def _datasets(args: Namespace, wanted: OutcomeData, encoder: OutcomeEncoder, device: torch.device) -> Data:
+    if args.test_hdf5:
+        _check_alike(args.train_hdf5, args.test_hdf5, wanted.cameras)
     train_set = wanted.dataset(args.train_hdf5, encoder, device=device)
     valid = wanted.dataset(args.test_hdf5, encoder, device=device) if args.test_hdf5 else None
     return Data(train_set, valid)
+
+
+def _check_alike(train_path: Path, test_path: Path, cameras: Sequence[str]) -> None:
+    with EpisodeFile(train_path) as learnt, EpisodeFile(test_path) as held_out:
+        for camera in cameras:
+            sizes = [file.obs_shapes.get(camera) for file in (learnt, held_out)]
+            if sizes[0] != sizes[1]:
+                raise UserError(f"{camera} has frames of {sizes[0]} in {train_path}, of {sizes[1]} in {test_path}")
 
 
 def _check_dimension(flag: str, given: int | None, found: int) -> None:

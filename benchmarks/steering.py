@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dynaguide import Observation, Steering, ascend, cli, gaussian, sample_actions
 from dynaguide.randomness import generator
+from dynaguide.steering import with_steps
 from dynaguide_robomimic.config import load_config
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
 
@@ -67,15 +68,9 @@ def small_score(obs: Observation, actions: Tensor) -> Tensor:
 
 
 def ours_guided(policy: DiffusionPolicy, obs: Observation, steps: int) -> Tensor:
-    with_steps = Resampled(policy, steps)
-    return sample_actions(with_steps, obs, Steering(guidance=ascend(small_score, SCALE)), [generator(row) for row in range(len(obs["proprio"]))])
-
-
-class Resampled:
-    """A policy with another number of denoising steps."""
-
-    def __init__(self, policy: DiffusionPolicy, steps: int) -> None:
-        self.given, self.action_shape, self.scheduler, self.inference_steps = policy.given, policy.action_shape, policy.scheduler, steps
+    return sample_actions(
+        with_steps(policy, steps), obs, Steering(guidance=ascend(small_score, SCALE)), [generator(row) for row in range(len(obs["proprio"]))]
+    )
 
 
 def plainly_guided(policy: DiffusionPolicy, obs: Observation, steps: int) -> Tensor:

@@ -14,7 +14,7 @@ from dynaguide import checkpoint
 from dynaguide.config import parse
 from dynaguide.decoder import DecoderConfig, PictureDecoder
 from dynaguide.dynamics import DynamicsConfig, DynamicsModel, Tokens
-from dynaguide.encoders import dinov2, found_again, rebuilt
+from dynaguide.encoders import dinov2, found_again, open_encoder, rebuilt
 from dynaguide.encoders.base import OutcomeEncoder
 from dynaguide.errors import UserError
 from dynaguide.types import ChunkFunction, Observation
@@ -114,6 +114,8 @@ def _ours(path: Path | str, encoder: str | None) -> Dynamics:
     described = stored.config["encoder"]
     carried = _part(stored.weights, "encoder.")
     found = rebuilt(described, carried, where) if carried else found_again(described, encoder, where)
+    if carried and encoder is not None and open_encoder(encoder).fingerprint != found.fingerprint:
+        raise UserError(f"{where} carries its own encoder ({found.fingerprint}), which is not {encoder}")
     return Dynamics(model, found, decoder, stored.config["env_meta"])
 
 

@@ -64,6 +64,35 @@ class Steering:
                 raise UserError(f"steering needs {name} >= 1, not {getattr(self, name)}")
 
 
+@dataclass(frozen=True)
+class OtherSteps:
+    """A policy with another number of denoising steps."""
+
+    policy: Denoiser
+    inference_steps: int
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        return self.policy.action_shape
+
+    @property
+    def scheduler(self) -> Any:
+        return self.policy.scheduler
+
+    def given(self, obs: Observation) -> BoundPolicy:
+        return self.policy.given(obs)
+
+
+def with_steps(policy: Denoiser, steps: int | None) -> Denoiser:
+    """The policy, denoising in `steps` steps; None leaves it its own."""
+    if steps is None:
+        return policy
+    trained = policy.scheduler.config.num_train_timesteps
+    if not 1 <= steps <= trained:
+        raise UserError(f"--inference_steps must lie between 1 and the {trained} steps that the policy was trained with, not {steps}")
+    return OtherSteps(policy, steps)
+
+
 def ready(scheduler: Any, inference_steps: int) -> Any:
     """The scheduler, set to its inference steps; refused by name when the loop's mathematics does not hold for it."""
     name = type(scheduler).__name__

@@ -24,8 +24,8 @@ from dynaguide.results import EpisodeResult
 from dynaguide.rollout import Array, Frames, SteeredPolicy
 from dynaguide.scores import class_score
 from dynaguide.selectors import best_of
-from dynaguide.steering import Steering
-from dynaguide.types import BoundPolicy, Denoiser, GuidedStep, Observation, Score
+from dynaguide.steering import Steering, with_steps
+from dynaguide.types import GuidedStep, Score
 from dynaguide_robomimic.block_touch_pictures import draw_denoising_of
 from dynaguide_robomimic.checkpoints import LoadedPolicy, load_policy
 from dynaguide_robomimic.envs import make_env
@@ -283,32 +283,3 @@ class TimedPolicy(SteeredPolicy):
     @property
     def seconds_per_decision(self) -> float:
         return sum(seconds for seconds, _ in self.spent) / max(1, sum(rows for _, rows in self.spent))
-
-
-@dataclass(frozen=True)
-class OtherSteps:
-    """A policy with another number of denoising steps."""
-
-    policy: Denoiser
-    inference_steps: int
-
-    @property
-    def action_shape(self) -> tuple[int, int]:
-        return self.policy.action_shape
-
-    @property
-    def scheduler(self) -> Any:
-        return self.policy.scheduler
-
-    def given(self, obs: Observation) -> BoundPolicy:
-        return self.policy.given(obs)
-
-
-def with_steps(policy: Denoiser, steps: int | None) -> Denoiser:
-    """The policy, denoising in `steps` steps; None leaves it its own."""
-    if steps is None:
-        return policy
-    trained = policy.scheduler.config.num_train_timesteps
-    if not 1 <= steps <= trained:
-        raise UserError(f"--inference_steps must lie between 1 and the {trained} steps that the policy was trained with, not {steps}")
-    return OtherSteps(policy, steps)
