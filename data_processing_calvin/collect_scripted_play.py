@@ -94,14 +94,18 @@ def _weight(text: str) -> tuple[str, float]:
 def _demonstrations(args: Namespace, wanted: Wanted) -> None:
     if args.dataset_path is None:
         raise UserError("--starts needs --dataset_path")
-    done = _starts_done(args.dataset_path)
+    done, there = _last_start(args.dataset_path)
     meta = wanted.env(wanted.scenes[0]).env_meta()
     began, tries, found = time.perf_counter(), 0, Counter[str]()
     source = demonstrations(wanted, range(done, args.starts), per_start=args.per_start, processes=args.processes)
     with EpisodeWriter(args.dataset_path, meta, append=True) as writer:
+        if not writer.same_environment(meta):
+            raise UserError(f"{args.dataset_path} holds play of another environment or renderer: choose another file")
         for tried in bar(source, total=args.starts, initial=done, name="playing", unit="start"):
             tries += tried.tries
             for demonstration in tried.kept:
+                if demonstration.number == done and demonstration.played.behavior in there:
+                    continue
                 found[demonstration.played.behavior] += 1
                 _write(writer, demonstration)
         total = len(writer)
@@ -111,12 +115,14 @@ def _demonstrations(args: Namespace, wanted: Wanted) -> None:
     logging.info(", ".join(f"{name} {found[name]}" for name in facts.BEHAVIORS if found[name]))
 
 
-def _starts_done(path: Path) -> int:
-    """How many starts a file holds already; the last of them may be incomplete only if it was killed between two of its episodes."""
+def _last_start(path: Path) -> tuple[int, set[str]]:
+    """The last start in a file, and what it holds of it: it is played again, because it may have been interrupted halfway."""
     if not path.exists():
-        return 0
+        return 0, set()
     with EpisodeFile(path) as file:
-        return 1 + max(int(file.attrs(name).get("start", -1)) for name in file.names)
+        starts = {name: int(file.attrs(name).get("start", 0)) for name in file.names}
+        last = max(starts.values())
+        return last, {str(file.attrs(name)["behavior"]) for name in file.names if starts[name] == last}
 
 
 def _write(writer: EpisodeWriter, demonstration: Demonstration) -> None:

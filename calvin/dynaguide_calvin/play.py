@@ -19,7 +19,7 @@ from dynaguide_calvin.env import Observation, PlayTableEnv
 from dynaguide_calvin.players import Manner, Played, feasible, play_behavior
 from dynaguide_calvin.scene import Array
 
-_AHEAD = 4  # pieces a process works ahead: enough to keep it busy, few enough to fit into memory
+_AHEAD = 2  # pieces a process works ahead: enough to keep it busy, few enough to fit into memory
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Every script of data_processing_calvin on tiny data, and its answers to mistakes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from dynaguide.episodes import EpisodeFile
+from dynaguide.episodes import EpisodeFile, copy_episodes
 from dynaguide_calvin import scene as facts
 from scripts import mistake, script
 
@@ -37,14 +38,24 @@ def test_demonstrations_are_labelled_and_end_with_what_they_show(play):
             np.testing.assert_array_equal(episode.actions[-1, :6], 0)
 
 
-def test_collecting_goes_on_where_it_stopped(play, tmp_path):
+def test_collecting_goes_on_after_an_interruption_between_two_episodes_of_a_start(play, tmp_path):
     path = tmp_path / "play.hdf5"
-    for starts in ("1", "3"):
-        run("collect_scripted_play", "--starts", starts, "--behaviors", "articulated", "--dataset_path", path, "--seed", "4", *SMALL)
+    with EpisodeFile(play) as file:
+        copy_episodes(play, [name for name in file.names if file.attrs(name)["start"] < 2][:-1], path)
+    run("collect_scripted_play", "--starts", "3", "--behaviors", "articulated", "--dataset_path", path, "--seed", "4", *SMALL)
     with EpisodeFile(path) as resumed, EpisodeFile(play) as whole:
         assert resumed.names == whole.names
         for name in whole.names:
+            assert resumed.attrs(name) == whole.attrs(name)
             np.testing.assert_array_equal(resumed.actions(name), whole.actions(name))
+
+
+def test_play_of_another_environment_is_not_appended(play, tmp_path, capsys):
+    path = tmp_path / "play.hdf5"
+    shutil.copyfile(play, path)
+    argv = ["--starts", "4", "--dataset_path", str(path), *SMALL, "--scenes", "A"]
+    assert "another environment or renderer" in mistake(capsys, f"{FOLDER}/collect_scripted_play.py", *argv)
+    assert path.read_bytes() == play.read_bytes()
 
 
 def test_continuous_play_becomes_labelled_episodes(tmp_path, caplog):
