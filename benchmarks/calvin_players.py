@@ -53,7 +53,7 @@ def tried(env: PlayTableEnv, behavior: str, seed: int):  # type: ignore[no-untyp
     setup = {SETUP[part]: way in AT_HIGH_END} if part in SETUP else {}
     for again in range(100):
         env.reset(seed=mixed(seed, again), options={"setup": setup, "robot": "random", "cubes": "shuffle" if part in SETUP else "table_only"})
-        if behavior in feasible(env.states):
+        if behavior in feasible(env.states, env.scene):
             break
     return play_behavior(env, behavior, np.random.default_rng(seed), Manner(images=False))
 

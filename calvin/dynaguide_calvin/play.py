@@ -60,9 +60,9 @@ class Wanted:
     def env(self, scene: str) -> PlayTableEnv:
         return PlayTableEnv(scene=scene, cameras=self.cameras, renderer=self.renderer, assets=self.assets)
 
-    def possible(self, states: Array) -> list[str]:
+    def possible(self, states: Array, scene: facts.Scene) -> list[str]:
         """What can be done from here and is not left out."""
-        return [name for name in feasible(states) if self.weight(name)]
+        return [name for name in feasible(states, scene) if self.weight(name)]
 
 
 class Demonstration(NamedTuple):
@@ -107,7 +107,7 @@ def _from_start(wanted: Wanted, number: int, per_start: int) -> Tried:
     env.images = False
     env.reset(seed=mixed(wanted.seed, number), options={"setup": {}, "robot": "random", "cubes": wanted.cubes})
     start = env.save_state()
-    chosen = _chosen(wanted, wanted.possible(env.states), per_start, rng)
+    chosen = _chosen(wanted, wanted.possible(env.states, env.scene), per_start, rng)
     kept = []
     for behavior in chosen:
         env.restore_state(start)
@@ -135,7 +135,7 @@ def _stretch(wanted: Wanted, number: int, length: int) -> Stretch:
     env.images = True
     made = Stretch(number, [env.observe()], np.zeros((0, facts.ACTIONS), np.float32), env.states[None], env.proprio[None], np.zeros((0, 6)), [])
     while len(made.actions) < length:
-        behavior = _chosen(wanted, wanted.possible(env.states), 1, rng)
+        behavior = _chosen(wanted, wanted.possible(env.states, env.scene), 1, rng)
         if not behavior:
             break
         played = play_behavior(env, behavior[0], rng, Manner(rest=True))

@@ -29,12 +29,14 @@ from dynaguide_calvin.scene import (
     Array,
     Scene,
 )
+from dynaguide_calvin.table import HALF_CAVITY
 
 LONGEST = 160  # steps
 AHEAD = np.pi / 2  # yaw of a gripper that looks away from the robot
 _CLOSED, _OPEN = -1.0, 1.0
 _FINGERS_APART, _FINGER_ROOM = 0.045, 0.045  # metres from an open finger to the middle; and what it needs to another cube's centre
 _LIFT_ROOM = 0.06  # metres between the centres of a cube that is to be lifted and any other
+_CORNER = (0.085, 0.056)  # a cube's centre nearer than this to the cabinet's side wall, and to y = 0, jams the door
 _FARTHEST_TURN = 1.7  # radians to either side that the wrist turns for a cube
 _LETTING_GO, _STILL, _LEAVING = 15, 5, 6  # steps after a behaviour: to open the fingers, to let things come to rest, to leave
 _TRIES = 2  # plans for one behaviour, as long as there are steps left
@@ -106,13 +108,22 @@ class Manner:
     rest: bool = False
 
 
-def feasible(states: Array) -> list[str]:
-    """What can be done from here: each articulated part can go to its other end, each cube on the table can be pushed and lifted."""
+def feasible(states: Array, scene: Scene) -> list[str]:
+    """What can be done from here: each articulated part that nothing jams can go to its other end, each cube on the table can be pushed and lifted."""
     parts = {LED: ("button_on", "button_off"), SWITCH: ("switch_on", "switch_off"), DRAWER: ("drawer_open", "drawer_close")}
     parts[DOOR] = ("door_left", "door_right")
     found = [names[int(states[index] > facts.MIDPOINTS[index])] for index, names in parts.items()]
+    found = [name for name in found if not (name in parts[DOOR] and door_is_jammed(name, states, scene))]
     reachable = [cube for cube in CUBES if on_the_table(states, cube)]
     return [*found, *(f"{cube}_displace" for cube in reachable), *(f"{cube}_lift" for cube in reachable if has_room(states, cube))]
+
+
+def door_is_jammed(behavior: str, states: Array, scene: Scene) -> bool:
+    """Whether a cube lies in the front corner of the cabinet that the door goes to, where the door wedges it against the wall."""
+    side = -1 if behavior == "door_left" else 1
+    x, y = np.array([states[CUBE_POSITIONS[cube]][:2] for cube in CUBES]).T
+    to_wall = HALF_CAVITY - side * (x - scene.cabinet_x)
+    return bool(((to_wall > 0) & (to_wall < _CORNER[0]) & (y > 0) & (y < _CORNER[1])).any())
 
 
 def on_the_table(states: Array, cube: str) -> bool:

@@ -22,7 +22,7 @@ def from_start(env: PlayTableEnv, behavior: str, seed: int):
     """A try from the first random start in which the behaviour is possible."""
     for number in range(200):
         env.reset(seed=1000 * seed + number, options={"setup": {}, "robot": "random", "cubes": "table_only"})
-        if behavior in feasible(env.states):
+        if behavior in feasible(env.states, env.scene):
             return play_behavior(env, behavior, np.random.default_rng(seed), FAST)
     raise AssertionError(f"{behavior} is never possible")
 
@@ -50,7 +50,7 @@ def test_players_vary(env):
 
 def test_what_is_possible_follows_from_the_scene(env):
     env.reset(seed=0, options={"setup": {"drawer": "open", "sliding_door": "left", "switch": "on", "green_light": "off"}, "cubes": "table_only"})
-    found = feasible(env.states)
+    found = feasible(env.states, env.scene)
     assert {"drawer_close", "door_right", "switch_off", "button_on", "red_displace"} <= set(found)
     assert not {"drawer_open", "door_left", "switch_on", "button_off"} & set(found)
 
@@ -60,7 +60,15 @@ def test_cubes_in_the_cabinet_are_out_of_reach(env):
     for index, cube in enumerate(facts.CUBES):
         states[facts.CUBE_POSITIONS[cube]] = (-0.05 + 0.09 * index, 0.09, facts.CUBE_REST)
     env.reset(seed=0, options={"scene": states, "cubes": "keep"})
-    assert not [name for name in feasible(env.states) if name in facts.CUBE_BEHAVIORS]
+    assert not [name for name in feasible(env.states, env.scene) if name in facts.CUBE_BEHAVIORS]
+
+
+@pytest.mark.parametrize(("x", "y", "possible"), [(-0.31, 0.05, False), (-0.31, 0.1, True), (-0.2, 0.05, True), (0.2, -0.1, True)])
+def test_a_cube_in_the_corner_that_the_door_goes_to_jams_it(env, x, y, possible):
+    env.reset(seed=0, options={"setup": {"sliding_door": "right"}, "cubes": "table_only"})
+    states = env.states.copy()
+    states[facts.CUBE_POSITIONS["blue"]] = (x, y, facts.CUBE_REST)
+    assert ("door_left" in feasible(states, env.scene)) == possible
 
 
 def test_a_player_that_rests_leaves_what_it_did(env):
