@@ -59,6 +59,13 @@ def test_sampling_is_analyzed_and_drawn_beside_the_base_policy(models, tmp_path,
     assert all(picture_is_drawn(path) for path in drawn)
 
 
+def test_diversity_is_measured_layout_by_layout(models, capsys):
+    script("toy_squares_experiment/measure_diversity.py").main(["--agent", str(models[1]), "--layouts", "2", "--episodes", "3", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert "mean of 2 layouts" in said
+    assert "touched:" in said
+
+
 def test_the_demo_draws_and_films(models, tmp_path, capsys):
     flags = [*models, "--episodes", "2", "--horizon", "16", "--output", str(tmp_path), "--target", "red", "--device", "cpu"]
     script("toy_squares_experiment/demo.py").main(flags)
