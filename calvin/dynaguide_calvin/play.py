@@ -6,6 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.context import BaseContext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -170,13 +171,22 @@ def _spread(make: Any, wanted: Wanted, pieces: Sequence[tuple[int, int]], proces
         yield from (make(wanted, *piece) for piece in pieces)
         return
     running: deque[Any] = deque()
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with _context().Pool(processes) as pool:
         for piece in pieces:
             running.append(pool.apply_async(make, (_picklable(wanted), *piece)))
             if len(running) >= _AHEAD * processes:
                 yield running.popleft().get()
         while running:
             yield running.popleft().get()
+
+
+def _context() -> BaseContext:
+    """Processes that share what they import where the system can do that (torch alone takes 300 MB), and nothing else with this one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _picklable(wanted: Wanted) -> Wanted:

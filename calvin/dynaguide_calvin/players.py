@@ -109,7 +109,7 @@ class Manner:
 
 
 def feasible(states: Array, scene: Scene) -> list[str]:
-    """What can be done from here: each articulated part that nothing jams can go to its other end, each cube on the table can be pushed and lifted."""
+    """What can be done from here: parts that nothing jams can go to their other end, cubes on the table can be pushed and lifted."""
     parts = {LED: ("button_on", "button_off"), SWITCH: ("switch_on", "switch_off"), DRAWER: ("drawer_open", "drawer_close")}
     parts[DOOR] = ("door_left", "door_right")
     found = [names[int(states[index] > facts.MIDPOINTS[index])] for index, names in parts.items()]
