@@ -4,10 +4,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from dynaguide import cli
-from dynaguide.evaluation import add_rollout_arguments, default_replan, evaluate, table
+from dynaguide.environments import make_env
+from dynaguide.evaluation import add_rollout_arguments, default_replan, evaluate
 from dynaguide.rollout import SteeredPolicy
 from dynaguide_robomimic.checkpoints import load_policy
-from dynaguide_robomimic.envs import make_env
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,8 +28,7 @@ def run(args: Namespace) -> None:
     meta = {"env_name": args.env} if args.env else env_meta
     replan = args.replan_every or default_replan(policy.action_shape[0], policy.first_action)
     agent = SteeredPolicy(policy, policy.obs_keys, policy.first_action, replan, device)
-    episodes = evaluate(args, agent, lambda: make_env(meta, render_mode="rgb_array"), meta, policy.history)
-    print(table(episodes))
+    print(evaluate(args, agent, lambda: make_env(meta, render_mode="rgb_array"), meta, policy.history))
 
 
 if __name__ == "__main__":

@@ -57,24 +57,25 @@ def run(args: Namespace) -> None:
         if len(data.shapes[camera]) != 3:
             raise UserError(f"{args.dataset}: {camera!r} is not an image")
     sample = _sample(data, cameras, config.image_size)
-    autoencoder = PatchAutoencoder(PatchEncoder(config), change_weights(sample))
+    autoencoder = PatchAutoencoder(PatchEncoder(config), torch.stack([change_weights(pictures) for pictures in sample]))
     device = cli.device(args.device)
 
     def export(path: Path) -> None:
-        autoencoder.encoder.standardise_on(sample.to(device))
+        autoencoder.encoder.standardise_on(sample.flatten(0, 1).to(device))
         save_patch_encoder(path, autoencoder.encoder)
 
     objective = PictureObjective(autoencoder, cameras)
     path = train(objective, Data(data), _plan(args), args.output, export=export, device=device, resume=args.resume)
-    _draw(autoencoder, sample[:: max(1, len(sample) // SHOWN)][:SHOWN].to(device), args.output / "pictures.png")
+    shown = sample[:, :: max(1, sample.shape[1] * len(cameras) // SHOWN)].flatten(0, 1)
+    _draw(autoencoder, shown.to(device), args.output / "pictures.png")
     print(path)
 
 
 def _sample(data: ChunkDataset, cameras: tuple[str, ...], size: int) -> torch.Tensor:
-    """Pictures spread evenly over the data, as the encoder sees them."""
+    """Pictures spread evenly over the data, as the encoder sees them. (camera, picture, 3, size, size)"""
     frames = np.linspace(0, len(data.episode_of) - 1, min(SAMPLE, len(data.episode_of))).astype(np.int64)
     parts = [data.batch(part).obs for part in np.array_split(frames, max(1, len(frames) // 100))]
-    return torch.cat([resized(to_float_image(obs[camera][:, -1]), size) for obs in parts for camera in cameras])
+    return torch.stack([torch.cat([resized(to_float_image(obs[camera][:, -1]), size) for obs in parts]) for camera in cameras])
 
 
 def _plan(args: Namespace) -> TrainingPlan:

@@ -10,6 +10,7 @@ setup(
     package_dir={"": "."},  # makes an editable install a plain path entry
     packages=find_packages(include=["dynaguide_calvin", "dynaguide_calvin.*"]),
     package_data={"dynaguide_calvin": ["py.typed"]},
+    entry_points={"dynaguide.environments": ["calvin = dynaguide_calvin"]},
     python_requires=">=3.10",
     install_requires=["dynaguide", "gymnasium>=1.1", "moderngl", "pybullet>=3.2.5"],
 )

@@ -13,11 +13,11 @@ import numpy as np
 from dynaguide import cli
 from dynaguide.episodes import EpisodeWriter
 from dynaguide.errors import UserError, unknown_name
-from dynaguide.files import read_json
 from dynaguide.progress import bar
 from dynaguide.randomness import mixed
 from dynaguide_calvin import scene as facts
 from dynaguide_calvin.env import PlayTableEnv
+from dynaguide_calvin.experiments import read_poses
 
 PARTS = {"button": "green_light", "switch": "switch", "drawer": "drawer", "door": "sliding_door"}
 HIGH = ("on", "open", "left")
@@ -46,7 +46,7 @@ def run(args: Namespace) -> None:
         raise unknown_name("articulated behaviour", args.behavior, list(facts.ARTICULATED))
     if args.count < 1:
         raise UserError(f"--count must be at least 1, not {args.count}")
-    poses = _poses(args.reset_poses) if args.reset_poses else None
+    poses = read_poses(args.reset_poses) if args.reset_poses else None
     part, _, way = args.behavior.partition("_")
     setup = {PARTS[part]: way in HIGH}
     cameras = {facts.THIRD_PERSON: args.third_person, facts.EYE_IN_HAND: args.eye_in_hand}
@@ -61,14 +61,6 @@ def run(args: Namespace) -> None:
             writer.add(np.append(np.zeros((1, facts.ACTIONS - 1), np.float32), [[1.0]], axis=1), obs, behavior=args.behavior, underspecified=True)
     env.close()
     logging.info("%d goals in %s", args.count, args.output)
-
-
-def _poses(path: Path) -> list[list[float]]:
-    content = read_json(path, "robot states")
-    states = content.get("robot_states") if isinstance(content, dict) else None
-    if not isinstance(states, list) or not states:
-        raise UserError(f"{path} has no list `robot_states`")
-    return [facts.checked_proprio(state) for state in states]
 
 
 if __name__ == "__main__":

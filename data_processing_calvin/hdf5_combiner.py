@@ -22,14 +22,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     made.add_argument("--inputs", type=Path, nargs="+", required=True)
     made.add_argument("--count", type=int, help="episodes of each file; all if not given")
     made.add_argument("--output", type=Path, required=True)
+    made.add_argument("--last", type=int, help="only so many frames of the end of each episode: conditions need one")
     made.add_argument("--shuffle", action="store_true", help="take them at random")
     cli.add_seed(made)
     cli.run(run, made, argv)
 
 
 def run(args: Namespace) -> None:
-    if args.count is not None and args.count < 1:
-        raise UserError(f"--count must be at least 1, not {args.count}")
+    for flag in ("count", "last"):
+        if getattr(args, flag) is not None and getattr(args, flag) < 1:
+            raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")
     if args.output in args.inputs:
         raise UserError(f"--output {args.output} is one of the inputs")
     rng, total = np.random.default_rng(args.seed), 0
@@ -41,7 +43,7 @@ def run(args: Namespace) -> None:
                 raise UserError(f"{path} has {len(names)} episodes, --count asks for {args.count}")
             chosen = rng.permutation(len(names))[: args.count] if args.shuffle else np.linspace(0, len(names) - 1, args.count).round().astype(int)
             names = [names[i] for i in sorted(chosen)]
-        copy_episodes(path, names, args.output, append=index > 0)
+        copy_episodes(path, names, args.output, append=index > 0, last=args.last)
         total += len(names)
     logging.info("%d episodes in %s", total, args.output)
 

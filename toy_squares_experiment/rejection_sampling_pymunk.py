@@ -6,6 +6,7 @@ The classifier's score is the one that `classifier_guidance_pymunk.py` climbs. W
 from argparse import Namespace
 from collections.abc import Sequence
 
+from dynaguide import methods
 from dynaguide.cli import run
 from dynaguide_robomimic import block_touch_runs
 
@@ -16,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         example="python toy_squares_experiment/rejection_sampling_pymunk.py --agent checkpoints/block_touch/policy.safetensors \\\n"
         "      --guidance checkpoints/block_touch/classifier.safetensors --target red --num_samples 5 --n_rollouts 20 --output_folder results/red",
     )
-    block_touch_runs.add_sampling(made)
+    methods.add_sampling(made)
     run(sample, made, argv)
 
 

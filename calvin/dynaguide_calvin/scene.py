@@ -270,8 +270,9 @@ def _setup_value(name: str, value: Any) -> float:
         return ends[words.index(value)]
     if isinstance(value, (bool, np.bool_)):
         return ends[int(value)]
-    if not ends.low <= float(value) <= ends.high:
-        raise UserError(f"{name} must lie between {ends.low} and {ends.high}, not {value}")
+    highest = max(ends.high, LIMITS[SETUP[name]].high) if SETUP[name] in LIMITS else ends.high
+    if not ends.low <= float(value) <= highest:
+        raise UserError(f"{name} must lie between {ends.low} and {highest}, not {value}")
     return float(value)
 
 

@@ -245,11 +245,16 @@ class EpisodeWriter:
             self._show_finished()
         return name
 
-    def copy(self, file: EpisodeFile, name: str) -> str:
-        """Append an episode of another file as it is: observations, rewards, attributes."""
+    def copy(self, file: EpisodeFile, name: str, *, last: int | None = None) -> str:
+        """Append an episode of another file as it is: observations, rewards, attributes. last: only so many frames of its end"""
         episode = file.episode(name)
         attrs = {key: value for key, value in episode.attrs.items() if key != "num_samples"}
-        return self.add(episode.actions, episode.obs, rewards=file.part(name, "rewards"), dones=file.part(name, "dones"), **attrs)
+        kept = slice(None if last is None else -last, None)
+        obs = {key: value[kept] for key, value in episode.obs.items()}
+        rewards, dones = (file.part(name, part) for part in ("rewards", "dones"))
+        return self.add(
+            episode.actions[kept], obs, rewards=None if rewards is None else rewards[kept], dones=None if dones is None else dones[kept], **attrs
+        )
 
     def same_environment(self, env_meta: Mapping[str, Any]) -> bool:
         """Whether `env_meta` is what this file says of its episodes."""
@@ -281,13 +286,13 @@ class EpisodeWriter:
             self._target.unlink(missing_ok=True)
 
 
-def copy_episodes(source: Path | str, names: Sequence[str], target: Path | str, *, append: bool = False) -> None:
-    """Some episodes of a file, with all that belongs to them, into a new file or behind what another one holds."""
+def copy_episodes(source: Path | str, names: Sequence[str], target: Path | str, *, append: bool = False, last: int | None = None) -> None:
+    """Some episodes of a file, with all that belongs to them, into a new file or behind what another one holds. last: only so many frames of each"""
     with EpisodeFile(source) as file, EpisodeWriter(target, file.env_meta, append=append) as writer:
         if not writer.same_environment(file.env_meta):
             raise UserError(f"{source} comes from another environment than {target}: their pictures do not compare")
         for name in names:
-            writer.copy(file, name)
+            writer.copy(file, name, last=last)
 
 
 def split(path: Path | str, *, ratio: float, seed: int = 0) -> dict[str, list[str]]:

@@ -3,9 +3,9 @@
 import argparse
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 
@@ -43,6 +43,16 @@ def default_replan(policy_horizon: int, first_action: int) -> int:
     return min(14, policy_horizon - first_action)
 
 
+class Run(NamedTuple):
+    """What came of a run."""
+
+    episodes: list[EpisodeResult]
+    seconds_per_decision: float  # of one episode: a batch's seconds shared among its rows
+
+    def __str__(self) -> str:
+        return f"{table(self.episodes)}\n{'decision':<20} {1000 * self.seconds_per_decision:.1f} ms an episode"
+
+
 def evaluate(
     args: argparse.Namespace,
     agent: SteeredPolicy,
@@ -51,10 +61,14 @@ def evaluate(
     history: int,
     *,
     options: dict[str, Any] | None = None,
-) -> list[EpisodeResult]:
+    watching: Sequence[recorders.MakesRecorder] = (),
+    video: recorders.MakesVideo = recorders.Video,
+) -> Run:
     """Roll out `agent` as the flags say; results, episodes and video are on disk when this returns, also when it is interrupted.
 
-    `options` are the environment's own, given to every reset.
+    options     the environment's own, given to every reset
+    watching    more recorders, made when the environments stand
+    video       what --video_path makes
     """
     _check_counts(args)
     record, images = bool(args.dataset_path or args.video_path), bool(args.dataset_path and args.dataset_obs)
@@ -65,12 +79,15 @@ def evaluate(
         return ChunkStep(make(), history=history, steps=steps, horizon=args.horizon, record=record, images=images, frame_every=frame_every)
 
     envs = vector_env(one, min(args.n_envs, args.n_rollouts), processes=args.env_processes)
-    watching: list[Recorder] = []
+    made: list[Recorder] = []
     try:
-        watching += _recorders(args, env_meta, round(envs.metadata.get("render_fps", 60)))
-        return rollout(envs, agent, range(args.seed, args.seed + args.n_rollouts), watching, options=options)
+        for make_one in (*_recorders(args, env_meta, round(envs.metadata.get("render_fps", 60)), video), *watching):
+            made.append(make_one())
+        made.append(recorders.Progress(args.n_rollouts, "rollouts"))  # the bar last: nothing else can fail any more
+        episodes = rollout(envs, agent, range(args.seed, args.seed + args.n_rollouts), made, options=options)
+        return Run(episodes, agent.seconds_per_decision)
     finally:
-        for recorder in watching:
+        for recorder in made:
             recorder.close()
         envs.close()
 
@@ -87,18 +104,19 @@ def _check_counts(args: argparse.Namespace) -> None:
             raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")
 
 
-def _recorders(args: argparse.Namespace, env_meta: dict[str, Any], fps: int) -> list[Recorder]:
-    made: list[Recorder] = []
+def _recorders(args: argparse.Namespace, env_meta: dict[str, Any], fps: int, video: recorders.MakesVideo) -> list[recorders.MakesRecorder]:
+    """What the flags ask for. Each is opened in its turn, so that those before it are closed again if it fails."""
+    wanted: list[recorders.MakesRecorder] = []
     if args.json_path:
         config = {key: value for key, value in vars(args).items() if _is_plain(value)}
-        made.append(recorders.Results(args.json_path, config=config, seed=args.seed))
+        wanted.append(lambda: recorders.Results(args.json_path, config=config, seed=args.seed))
     if args.dataset_path:
-        made.append(recorders.Episodes(args.dataset_path, env_meta, with_obs=args.dataset_obs))
+        wanted.append(lambda: recorders.Episodes(args.dataset_path, env_meta, with_obs=args.dataset_obs))
     if args.video_path:
-        made.append(recorders.Video(Path(args.video_path), fps=max(1, round(fps / args.video_skip))))
+        wanted.append(lambda: video(Path(args.video_path), fps=max(1, round(fps / args.video_skip))))
     if args.trace_path:
-        made.append(recorders.Traces(args.trace_path, episodes=args.trace_episodes))
-    return [*made, recorders.Progress(args.n_rollouts, "rollouts")]  # the bar last: nothing else can fail any more
+        wanted.append(lambda: recorders.Traces(args.trace_path, episodes=args.trace_episodes))
+    return wanted
 
 
 def _is_plain(value: Any) -> bool:

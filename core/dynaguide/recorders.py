@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import imageio.v2 as imageio
 import imageio_ffmpeg  # type: ignore[import-untyped]
@@ -17,8 +17,15 @@ from dynaguide.errors import UserError
 from dynaguide.files import writable_folder, written_whole
 from dynaguide.progress import bar
 from dynaguide.results import EpisodeResult, write_results
-from dynaguide.rollout import Decision, FinishedEpisode
+from dynaguide.rollout import Decision, FinishedEpisode, Recorder
 from dynaguide.types import Denoising, GuidedStep
+
+MakesRecorder = Callable[[], Recorder]
+
+
+@runtime_checkable
+class MakesVideo(Protocol):
+    def __call__(self, path: Path, *, fps: int) -> Recorder: ...
 
 
 class _Silent:
@@ -96,9 +103,13 @@ class Video(_Silent):
             raise UserError(f"cannot write the video {path}: {error}") from error
 
     def finished(self, episode: FinishedEpisode) -> None:
-        for step in episode.steps:
+        for index, step in enumerate(episode.steps):
             if step.frame is not None:
-                self.show(step.frame)
+                self.show(self.picture(episode.result.seed, index, step.frame))
+
+    def picture(self, seed: int, step: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What is shown of a step: what was rendered."""
+        return frame
 
     def show(self, frame: NDArray[np.uint8]) -> None:
         """One more picture, (height, width, 3)."""
@@ -135,13 +146,11 @@ class Traces(_Silent):
         wanted = [(row, seed) for row, seed in enumerate(decision.seeds) if self._wants(seed)]
         if not wanted:
             return
-        arrays = _arrays(decision.trace)
-        candidates = len(decision.trace[0].denoised) // len(decision.seeds)
+        arrays, taken = _arrays(decision.trace), executed_candidates(decision)
         for row, seed in wanted:
             path = self._folder / f"episode_{seed}_decision_{self._seen[seed]}.npz"
             self._seen[seed] += 1
-            taken = row * candidates + _taken(arrays["denoised_actions"][-1, row * candidates : (row + 1) * candidates], decision.actions[row])
-            self._write(path, decision, row, {name: array[:, taken] for name, array in arrays.items()})
+            self._write(path, decision, row, {name: array[:, taken[row]] for name, array in arrays.items()})
 
     def _wants(self, seed: int) -> bool:
         if seed not in self._seen and self._episodes is not None and len(self._seen) >= self._episodes:
@@ -153,6 +162,15 @@ class Traces(_Silent):
         timesteps = np.array([step.at.timestep for step in decision.trace])
         with written_whole(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays, **frames, timestep=timesteps, executed=decision.actions[row])  # type: ignore[arg-type]
+
+
+def executed_candidates(decision: Decision) -> list[int]:
+    """For each episode of a decision the row of the trace's batch that was executed."""
+    last = decision.trace[-1]
+    chunks = last.at.to_actions(last.denoised).float().cpu().numpy()
+    candidates = len(chunks) // len(decision.seeds)
+    starts = range(0, len(chunks), candidates)
+    return [start + _taken(chunks[start : start + candidates], executed) for start, executed in zip(starts, decision.actions, strict=True)]
 
 
 def _taken(chunks: NDArray[Any], executed: NDArray[Any]) -> int:

@@ -140,8 +140,8 @@ class SteeredPolicy:
 
     first          index of the chunk's action that belongs to the current frame
     replan_every   actions executed before the next decision
-    obs_keys       what the policy looks at
-    extra          observations that the environment does not give, such as a goal: key -> one row for each episode seed
+    obs_keys       what the policy and its steering look at
+    spent          seconds of each decision, and its rows: the loop notes them
     """
 
     policy: Denoiser
@@ -150,6 +150,7 @@ class SteeredPolicy:
     replan_every: int
     device: torch.device
     steering: Steering = field(default_factory=Steering)
+    spent: list[tuple[float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         longest = self.policy.action_shape[0] - self.first
@@ -159,8 +160,16 @@ class SteeredPolicy:
     def decide(self, frames: Frames, rngs: list[torch.Generator]) -> tuple[Array, list[GuidedStep]]:
         """The actions to execute, (batch, replan_every, action), and every denoising step behind them."""
         trace: list[GuidedStep] = []
+        began = time.perf_counter()
         chunk = sample_actions(self.policy, observation(frames, self.obs_keys, self.device), self.steering, rngs, trace.append)
-        return chunk[:, self.first : self.first + self.replan_every].float().cpu().numpy(), trace
+        actions = chunk[:, self.first : self.first + self.replan_every].float().cpu().numpy()
+        self.spent.append((time.perf_counter() - began, len(rngs)))  # the actions are on the CPU: nothing is still under way
+        return actions, trace
+
+    @property
+    def seconds_per_decision(self) -> float:
+        """Of one episode: a batch's seconds shared among its rows."""
+        return sum(seconds for seconds, _ in self.spent) / max(1, sum(rows for _, rows in self.spent))
 
 
 def observation(frames: Mapping[str, Array], keys: Sequence[str], device: torch.device) -> Observation:

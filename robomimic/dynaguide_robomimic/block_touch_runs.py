@@ -4,28 +4,22 @@
 """
 
 import argparse
-import math
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import gymnasium as gym
 import torch
 
-from dynaguide import cli
+from dynaguide import cli, methods
 from dynaguide.classifier import EndStateClassifier, checked_weights, load_classifier
 from dynaguide.errors import UserError, unknown_name
-from dynaguide.evaluation import add_rollout_arguments, evaluate, table
-from dynaguide.guidance import Differentiate, ascend
-from dynaguide.results import EpisodeResult
-from dynaguide.rollout import Array, Frames, SteeredPolicy
+from dynaguide.evaluation import Run, add_rollout_arguments, evaluate
+from dynaguide.rollout import SteeredPolicy
 from dynaguide.scores import class_score
-from dynaguide.selectors import best_of
 from dynaguide.steering import Steering, with_steps
-from dynaguide.types import GuidedStep, Score
+from dynaguide.types import Score
 from dynaguide_robomimic.block_touch_pictures import draw_denoising_of
 from dynaguide_robomimic.checkpoints import LoadedPolicy, load_policy
 from dynaguide_robomimic.envs import make_env
@@ -40,7 +34,7 @@ PICTURED_EPISODES = 4
 
 
 def parser(description: str | None, *, example: str) -> argparse.ArgumentParser:
-    """A parser with the flags of every steered BlockTouch run; those of one method are added by `add_guidance` and `add_sampling`."""
+    """A parser with the flags of every steered BlockTouch run; those of one method are added by `add_guidance` and `methods.add_sampling`."""
     made = cli.parser(description, example=example)
     made.add_argument("--agent", required=True, help="the base policy's checkpoint")
     made.add_argument("--guidance", help="the classifier's checkpoint; without one the base policy runs alone")
@@ -68,21 +62,7 @@ def parser(description: str | None, *, example: str) -> argparse.ArgumentParser:
 
 
 def add_guidance(made: argparse.ArgumentParser) -> None:
-    group = made.add_argument_group("guidance")
-    group.add_argument("--scale", type=float, default=3.0, help="s of Eq. 3; 0 is the base policy")
-    group.add_argument(
-        "--candidates", type=int, default=5, help="guided chunks for each decision; the one with the highest score is executed (1, as published)"
-    )
-    group.add_argument("--ss", type=int, default=1, help="M, the paper's stochastic sampling: how often each denoising step is run")
-    group.add_argument("--on", default="clean_estimate", help="what the score is differentiated at: noisy (as published), clean_estimate")
-    group.add_argument("--renoise", action="store_true", help="go back to the step's noise level before each repeat (ITPS)")
-    group.add_argument("--published_clamp", action="store_true", help="keep the noise when the clean estimate is clamped, as published")
-    group.add_argument("--cap", type=float, help="the guidance is at most so many times as long as the predicted noise (default: any)")
-    group.add_argument("--last_steps", type=int, help="guide only the last so many denoising steps (default: all)")
-
-
-def add_sampling(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--num_samples", type=int, default=5, help="chunks drawn for each decision; the likeliest to do what is wanted is executed")
+    methods.add_guidance(made, scale=3.0, ss=1, candidates=5, on="clean_estimate")
 
 
 def weights_of(args: argparse.Namespace) -> list[float] | None:
@@ -113,43 +93,14 @@ def _weights(text: str) -> list[float]:
 # The run
 
 
-class Run(NamedTuple):
-    """What came of a run."""
-
-    episodes: list[EpisodeResult]
-    seconds_per_decision: float  # of one episode: a batch's seconds shared among its rows
-
-    def __str__(self) -> str:
-        return f"{table(self.episodes)}\n{'decision':<20} {1000 * self.seconds_per_decision:.1f} ms an episode"
-
-
 def guided(args: argparse.Namespace) -> Run:
     """The base policy under the classifier's gradient; without --guidance, or with --scale 0, alone."""
-    _check_name("--on", args.on, get_args(Differentiate))
-    if not math.isfinite(args.scale):
-        raise UserError(f"--scale must be finite, not {args.scale}")
-    return _run(args, "guided" if args.guidance and args.scale else "base", partial(_guidance, args))
+    return _run(args, "guided" if args.guidance and args.scale else "base", partial(methods.guided, args))
 
 
 def sampled(args: argparse.Namespace) -> Run:
     """The base policy's chunk that the classifier likes best among --num_samples; without --guidance, or with one sample, the base policy alone."""
-    return _run(args, "sampling" if args.guidance and args.num_samples > 1 else "base", partial(_selection, args))
-
-
-def _guidance(args: argparse.Namespace, score: Score | None) -> Steering:
-    if score is None or args.scale == 0:
-        return Steering(consistent_clamp=not args.published_clamp)
-    guidance = ascend(score, args.scale, on=args.on)
-    if args.last_steps is not None:
-        guidance = guidance.last(args.last_steps)
-    if args.cap is not None:
-        guidance = guidance.capped(args.cap)
-    settings = Steering(guidance=guidance, repeats=args.ss, renoise=args.renoise, consistent_clamp=not args.published_clamp)
-    return settings if args.candidates == 1 else replace(settings, select=best_of(score), candidates=args.candidates)
-
-
-def _selection(args: argparse.Namespace, score: Score | None) -> Steering:
-    return Steering() if score is None else Steering(select=best_of(score), candidates=args.num_samples)
+    return _run(args, "sampling" if args.guidance and args.num_samples > 1 else "base", partial(methods.sampled, args))
 
 
 def _run(args: argparse.Namespace, arm: str, assemble: "partial[Steering]") -> Run:
@@ -157,7 +108,7 @@ def _run(args: argparse.Namespace, arm: str, assemble: "partial[Steering]") -> R
     device = cli.device(args.device)
     args.arm, args.weights = arm, weights_of(args)  # both go into the results' config
     loaded = _for_block_touch(load_policy(args.agent, device), f"policy checkpoint {args.agent}")
-    agent = TimedPolicy(
+    agent = SteeredPolicy(
         with_steps(loaded.policy, args.inference_steps),
         loaded.policy.obs_keys,
         loaded.policy.first_action,
@@ -167,10 +118,10 @@ def _run(args: argparse.Namespace, arm: str, assemble: "partial[Steering]") -> R
     )
     make = partial(_scene, loaded.env_meta, args.setup, _layout_target(args.weights), args.paths)
     options = None if args.layout_seed is None else {"layout_seed": args.layout_seed}
-    episodes = evaluate(args, agent, make, loaded.env_meta, loaded.policy.history, options=options)
+    run = evaluate(args, agent, make, loaded.env_meta, loaded.policy.history, options=options)
     if args.render_visuals:
         draw_denoising_of(Path(args.json_path), Path(args.trace_path), args.output_folder / "denoising")
-    return Run(episodes, agent.seconds_per_decision)
+    return run
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -266,20 +217,3 @@ class KeepsPath(gym.Wrapper[Any, Any, Any, Any]):
     @property
     def _world(self) -> Any:
         return self.unwrapped.world  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class TimedPolicy(SteeredPolicy):
-    """A steered policy that counts its decisions and their seconds."""
-
-    spent: list[tuple[float, int]] = field(default_factory=list)  # seconds, rows
-
-    def decide(self, frames: Frames, rngs: list[torch.Generator]) -> tuple[Array, list[GuidedStep]]:
-        began = time.perf_counter()
-        decision = super().decide(frames, rngs)  # ends with the actions on the CPU: nothing is still under way
-        self.spent.append((time.perf_counter() - began, len(rngs)))
-        return decision
-
-    @property
-    def seconds_per_decision(self) -> float:
-        return sum(seconds for seconds, _ in self.spent) / max(1, sum(rows for _, rows in self.spent))

@@ -15,13 +15,11 @@ from dynaguide.dynamics import with_angles
 from dynaguide.encoders.base import OutcomeEncoder
 from dynaguide.errors import UserError
 from dynaguide.features import token_key
-from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
+from dynaguide.types import GOAL, ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
 from dynaguide_robomimic.config import ActionFrame, PolicyConfig, Schedule, VisualCoreKwargs
 from dynaguide_robomimic.crops import centre_crop, random_crop
 from dynaguide_robomimic.networks import ConditionalUNet1D, FrozenPatches, VisualCore, camera
 from dynaguide_robomimic.scene import SceneDenoiser, SceneEncoder
-
-GOAL = "goal/"  # prefix of a goal's key in an observation
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ class DiffusionPolicy(nn.Module):
         for key, shape in expected.items():
             if key not in obs:
                 raise UserError(f"the policy needs the observation {key!r} (given: {', '.join(obs)})")
-            frames = self.history if key in self.shapes.obs else 1
+            frames = self.history if key in self.shapes.obs else obs[key].shape[1]
             if tuple(obs[key].shape[1:]) != (frames, *shape):
                 raise UserError(f"the policy was trained on {key} of shape {(frames, *shape)} (frames first), not {tuple(obs[key].shape[1:])}")
 

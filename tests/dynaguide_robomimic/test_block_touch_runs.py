@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from touches import write_classifier, write_policy
 
-from dynaguide import UserError
+from dynaguide import UserError, methods
 from dynaguide.results import EpisodeResult, write_results
 from dynaguide_robomimic import block_touch_pictures as pictures
 from dynaguide_robomimic import block_touch_runs as runs
@@ -23,7 +23,7 @@ def models(tmp_path_factory):
 def parsed(*flags):
     made = runs.parser(None, example="")
     runs.add_guidance(made)
-    runs.add_sampling(made)
+    methods.add_sampling(made)
     return made.parse_args([str(flag) for flag in flags])
 
 

@@ -71,7 +71,7 @@ class PatchAutoencoder(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, encoder: PatchEncoder, weights: Float[Tensor, "size size"]) -> None:
+    def __init__(self, encoder: PatchEncoder, weights: Float[Tensor, "camera size size"]) -> None:
         super().__init__()
         self.encoder = encoder
         channels = encoder.config.channels[::-1]
@@ -81,9 +81,9 @@ class PatchAutoencoder(nn.Module):
         self.decoder = nn.Sequential(*layers[:-1])
         self.register_buffer("weights", weights)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The weighted squared error of each picture's reconstruction, averaged. images: floats at the encoder's size"""
-        return ((self.reconstruct(images) - images).square().mean(1) * self.weights).mean()
+    def forward(self, images: Tensor, camera: int = 0) -> Tensor:
+        """The weighted squared error of each picture's reconstruction, averaged. images: floats at the encoder's size, all of one camera"""
+        return ((self.reconstruct(images) - images).square().mean(1) * self.weights[camera]).mean()
 
     def reconstruct(self, images: Tensor) -> Tensor:
         return self.decoder(self.encoder.features(images))
@@ -112,5 +112,5 @@ class PictureObjective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         size = self.autoencoder.encoder.image_size
-        pictures = torch.cat([resized(to_float_image(batch.obs[camera][:, -1]), size) for camera in self.cameras])
-        return {"loss": self.autoencoder(pictures)}
+        seen = [resized(to_float_image(batch.obs[camera][:, -1]), size) for camera in self.cameras]
+        return {"loss": torch.stack([self.autoencoder(pictures, index) for index, pictures in enumerate(seen)]).mean()}

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from dynaguide.environments import names_of
 from dynaguide.errors import UserError, unknown_name
 from dynaguide.files import read_json
-from dynaguide_robomimic.envs import BLOCK_TOUCH, PUBLISHED_NAMES
+from dynaguide_robomimic.envs import BLOCK_TOUCH
 
-NAMES = [BLOCK_TOUCH, *(name for name, identifier in PUBLISHED_NAMES.items() if identifier == BLOCK_TOUCH)]
+NAMES = names_of(BLOCK_TOUCH)
 ENV_KWARGS = ("image_size", "layout", "target")
 _SIZES = {"agent_pos": [2], "states": [8], "label": [1]}  # the image's size is free
 

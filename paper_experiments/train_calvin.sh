@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The models of the CALVIN experiments, from the data of data_processing_calvin/make_calvin_data.sh: patch encoder, base policy, goal-conditioned policy,
+# dynamics model, and the dynamics model's health. `make calvin-train` runs it.
+#
+#   paper_experiments/train_calvin.sh [OUTPUT]        OUTPUT: results/calvin, where the data is
+#
+# Interrupt it and start it again: what is finished is skipped, a training goes on where it was. MODELS: where the trained models are put.
+# SIZE=small (two CPU cores) or gpu (a GPU: DINOv2's patches, the paper's transformer, ResNet policies, pictures of 200 and 84 pixels).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+OUT=${1:-results/calvin}
+PYTHON=${PYTHON:-python}
+MODELS=${MODELS:-checkpoints/calvin}
+SIZE=${SIZE:-small}
+DEVICE=${DEVICE:-auto}
+mkdir -p "$OUT" "$MODELS"
+
+once() {  # once NAME COMMAND...: runs the command unless it has succeeded before, and says how long it took
+    local name=$1 began=$SECONDS
+    shift
+    if [ -e "$OUT/$name.done" ]; then
+        echo "$name: done already"
+        return
+    fi
+    "$@"
+    echo "$name: $((SECONDS - began)) s" | tee "$OUT/$name.done"
+}
+
+policy() {  # policy NAME CONFIG
+    "$PYTHON" train_base_policy.py --config "configs/$2.json" --dataset "$OUT/play.hdf5" --output "$OUT" --name "$1" --device "$DEVICE" --resume
+}
+
+dynamics() {  # dynamics FLAGS...
+    "$PYTHON" train_dynaguide.py --exp_dir "$OUT/dynamics" --train_hdf5 "$OUT/play.hdf5" --test_hdf5 "$OUT/by_behavior/mixed.hdf5" \
+        --action_dim 7 --proprio_key proprio --proprio_dim 15 --proprio_angles 3 4 5 --action_chunk_length 16 --noised --device "$DEVICE" --resume "$@"
+}
+
+if [ "$SIZE" = small ]; then
+    once encoder "$PYTHON" train_patch_encoder.py --dataset "$OUT/play.hdf5" --cameras third_person eye_in_hand --image_size 64 --channels 16 32 64 \
+        --merge 2 --steps 3000 --output "$OUT/encoder" --device "$DEVICE" --resume
+    once policy policy policy diffusion_policy_image_calvin_ddim_patches
+    once dynamics dynamics --cameras third_person eye_in_hand --encoder "$OUT/encoder/model.safetensors" --size small --decoder_width 32 \
+        --num_epochs 60 --batch_size 64 --learning_rate 6e-4 --schedule cosine
+    once gc_policy policy gc_policy diffusion_policy_image_calvin_ddim_gc_patches
+else
+    once policy policy policy diffusion_policy_image_calvin_ddim
+    once dynamics dynamics --cameras third_person --num_epochs 6000 --batch_size 16
+    once gc_policy policy gc_policy diffusion_policy_image_calvin_ddim_gc
+fi
+once health "$PYTHON" test_dynaguide_embedding.py --exp_dir "$OUT/health" --good_hdf5 "$OUT/by_behavior/switch_on.hdf5" \
+    --mixed_hdf5 "$OUT/by_behavior/mixed.hdf5" --checkpoint "$OUT/dynamics/model.safetensors" --key switch_on --device "$DEVICE"
+for name in policy gc_policy dynamics; do
+    install -m 644 "$OUT/$name/model.safetensors" "$MODELS/$name.safetensors"
+done
+echo "models: $MODELS/policy.safetensors $MODELS/gc_policy.safetensors $MODELS/dynamics.safetensors"
