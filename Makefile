@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: install demo train-demo example test check smoke bench format clean
+.PHONY: install demo train-demo calvin-data calvin-train calvin-demo example test check smoke bench format clean
 
 install: $(READY)
 
@@ -21,6 +21,15 @@ demo: $(READY)
 
 train-demo: $(READY)
 	PYTHON=$(CURDIR)/$(RUN) toy_squares_experiment/train_demo.sh
+
+calvin-data: $(READY)
+	PYTHON=$(CURDIR)/$(RUN) data_processing_calvin/make_calvin_data.sh
+
+calvin-train: $(READY)
+	PYTHON=$(CURDIR)/$(RUN) paper_experiments/train_calvin.sh
+
+calvin-demo: $(READY)
+	$(RUN) paper_experiments/calvin_demo.py $(if $(TARGET),--target $(TARGET)) $(if $(EPISODES),--episodes $(EPISODES))
 
 example: $(READY)
 	$(RUN) examples/steer_your_policy.py

@@ -17,6 +17,7 @@ from dynaguide.chunks import ChunkDataset, Windows
 from dynaguide.encoders import save_patch_encoder
 from dynaguide.encoders.base import resized
 from dynaguide.encoders.patches import PatchAutoencoder, PatchEncoder, PatchEncoderConfig, PictureObjective, change_weights
+from dynaguide.episodes import EpisodeFile
 from dynaguide.errors import UserError
 from dynaguide.files import writable_folder, written_whole
 from dynaguide.outcome_training import checked_cameras
@@ -26,6 +27,7 @@ from dynaguide.types import to_float_image
 
 SAMPLE = 1000  # pictures that say how much each pixel changes, and what the tokens are standardised on
 SHOWN = 8
+END = 3  # frames at the end of an episode that show what has come about
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     made.add_argument("--image_size", type=int, default=64, help="pixels a side that the encoder works at")
     made.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64], help="of the convolutions; each halves the picture")
     made.add_argument("--merge", type=int, default=1, help="patches a side in one token: 2 makes a quarter of the tokens, four times as wide")
+    made.add_argument(
+        "--labels", action="store_true", help="learn the episodes' behaviours too: one more token, alike for ends of the same behaviour"
+    )
+    made.add_argument("--label_scale", type=float, default=4.0, help="how much that token counts in distances")
     made.add_argument("--steps", type=int, default=3000)
     made.add_argument("--batch_size", type=int, default=32)
     made.add_argument("--learning_rate", type=float, default=1e-3)
@@ -51,24 +57,47 @@ def run(args: Namespace) -> None:
     writable_folder(args.output)
     seed_everything(args.seed)
     cameras = checked_cameras(args.cameras)
-    config = PatchEncoderConfig(args.image_size, tuple(args.channels), args.merge)
-    data = ChunkDataset(args.dataset, cameras, Windows(history=1, horizon=1, offset=0))
+    behaviors = labels_of(args.dataset) if args.labels else []
+    names = tuple(sorted(set(behaviors)))
+    config = PatchEncoderConfig(args.image_size, tuple(args.channels), args.merge, names)
+    ends = {"late_share": 0.5, "late_steps": END} if names else {}
+    data = ChunkDataset(args.dataset, cameras, Windows(history=1, horizon=1, offset=0), **ends)
     for camera in cameras:
         if len(data.shapes[camera]) != 3:
             raise UserError(f"{args.dataset}: {camera!r} is not an image")
     sample = _sample(data, cameras, config.image_size)
-    autoencoder = PatchAutoencoder(PatchEncoder(config), torch.stack([change_weights(pictures) for pictures in sample]))
+    encoder = PatchEncoder(config)
+    if names:
+        encoder.whole_scale.fill_(args.label_scale)
+    autoencoder = PatchAutoencoder(encoder, torch.stack([change_weights(pictures) for pictures in sample]))
     device = cli.device(args.device)
 
     def export(path: Path) -> None:
         autoencoder.encoder.standardise_on(sample.flatten(0, 1).to(device))
         save_patch_encoder(path, autoencoder.encoder)
 
-    objective = PictureObjective(autoencoder, cameras)
+    objective = PictureObjective(autoencoder, cameras, classes_of(data, behaviors, names) if names else None)
     path = train(objective, Data(data), _plan(args), args.output, export=export, device=device, resume=args.resume)
     shown = sample[:, :: max(1, sample.shape[1] * len(cameras) // SHOWN)].flatten(0, 1)
     _draw(autoencoder, shown.to(device), args.output / "pictures.png")
     print(path)
+
+
+def labels_of(path: Path) -> list[str]:
+    """The behaviour of every episode."""
+    with EpisodeFile(path) as file:
+        behaviors = [str(file.attrs(name).get("behavior", "")) for name in file.names]
+        if "" in behaviors:
+            raise UserError(f"{path}: {file.names[behaviors.index('')]} has no label (attribute 'behavior'), which --labels learns from")
+    return behaviors
+
+
+def classes_of(data: ChunkDataset, behaviors: Sequence[str], names: Sequence[str]) -> torch.Tensor:
+    """Of every frame: its episode's behaviour where it ends, one more class in the episode's first half, -1 between."""
+    frames = np.arange(len(data.episode_of))
+    own = np.array([names.index(behavior) for behavior in behaviors])[data.episode_of]
+    left, past = data.steps_left(frames), data.step(frames)
+    return torch.from_numpy(np.where(left <= END, own, np.where(past < left, len(names), -1)))
 
 
 def _sample(data: ChunkDataset, cameras: tuple[str, ...], size: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The models of the CALVIN experiments, from the data of data_processing_calvin/make_calvin_data.sh: patch encoder, base policy, goal-conditioned policy,
-# dynamics model, and the dynamics model's health. `make calvin-train` runs it.
+# The models of the CALVIN experiments, from the data of data_processing_calvin/make_calvin_data.sh: patch encoders (one for the policies; one that also
+# learns the episodes' labels, for outcomes), base policy, goal-conditioned policy, dynamics model, and its health. `make calvin-train` runs it.
 #
 #   paper_experiments/train_calvin.sh [OUTPUT]        OUTPUT: results/calvin, where the data is
 #
@@ -35,11 +35,16 @@ dynamics() {  # dynamics FLAGS...
         --action_dim 7 --proprio_key proprio --proprio_dim 15 --proprio_angles 3 4 5 --action_chunk_length 16 --noised --device "$DEVICE" --resume "$@"
 }
 
+encoder() {  # encoder NAME FLAGS...
+    "$PYTHON" train_patch_encoder.py --dataset "$OUT/play.hdf5" --cameras third_person eye_in_hand --image_size 64 --channels 16 32 64 --merge 2 \
+        --output "$OUT/$1" --device "$DEVICE" --resume "${@:2}"
+}
+
 if [ "$SIZE" = small ]; then
-    once encoder "$PYTHON" train_patch_encoder.py --dataset "$OUT/play.hdf5" --cameras third_person eye_in_hand --image_size 64 --channels 16 32 64 \
-        --merge 2 --steps 3000 --output "$OUT/encoder" --device "$DEVICE" --resume
+    once encoder encoder encoder --steps 3000
+    once outcome_encoder encoder outcome_encoder --labels --steps 2500
     once policy policy policy diffusion_policy_image_calvin_ddim_patches
-    once dynamics dynamics --cameras third_person eye_in_hand --encoder "$OUT/encoder/model.safetensors" --size small --decoder_width 32 \
+    once dynamics dynamics --cameras third_person eye_in_hand --encoder "$OUT/outcome_encoder/model.safetensors" --size small --decoder_width 32 \
         --num_epochs 60 --batch_size 64 --learning_rate 6e-4 --schedule cosine
     once gc_policy policy gc_policy diffusion_policy_image_calvin_ddim_gc_patches
 else

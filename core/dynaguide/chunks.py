@@ -70,6 +70,7 @@ class ChunkDataset(Dataset[Batch]):
     """The windows of a file's episodes (or of one of its splits).
 
     early_share   windows that begin in an episode's first `early_steps` steps are repeated in `drawn`, until they are this share of it
+    late_share    the same for those of its last `late_steps` frames
     computed      frames that are not in the file but belong to its episodes (`dynaguide.features`), by key; they count as observations
     Low-dimensional data always lies in memory. Images do when they fit in half of what is free (`cache_images=None`), else they are read from the
     file when they are needed, by worker processes.
@@ -86,6 +87,8 @@ class ChunkDataset(Dataset[Batch]):
         cache_images: bool | None = None,
         early_share: float = 0.0,
         early_steps: int = 2,
+        late_share: float = 0.0,
+        late_steps: int = 1,
         computed: Mapping[str, PerFrame] | None = None,
     ) -> None:
         if bool(outcome_keys) != (windows.outcome is not None):
@@ -103,6 +106,7 @@ class ChunkDataset(Dataset[Batch]):
             self.actions, self._arrays = _joined(file, [key for key in keys if self.images_cached or not file.is_image(key)])
         every = np.arange(len(self.episode_of))
         self.drawn = _emphasised(every, self.step(every) < early_steps, early_share)
+        self.drawn = _emphasised(self.drawn, self.steps_left(self.drawn) <= late_steps, late_share)
         self._on_disk: tuple[int, EpisodeFile] | None = None
 
     def __len__(self) -> int:

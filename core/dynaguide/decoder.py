@@ -30,7 +30,8 @@ class DecoderConfig:
 
 
 class PictureDecoder(nn.Module):
-    """The published architecture: (batch, side x side, features) -> (batch, 3, picture_size, picture_size), about [0, 1]."""
+    """The published architecture: (batch, side x side, features) -> (batch, 3, picture_size, picture_size), about [0, 1]. Tokens of the whole image,
+    which some encoders put behind the patches, are left out."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class PictureDecoder(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "batch token features"]) -> Float[Tensor, "batch 3 height width"]:
         side = self.config.side
-        x = tokens.transpose(1, 2).unflatten(2, (side, side))
+        x = tokens[:, : side**2].transpose(1, 2).unflatten(2, (side, side))
         for stage in self.stages:
             x = stage(x)
         return x

@@ -160,7 +160,7 @@ class DynamicsObjective(nn.Module):
 
 def new_dynamics(config: DynamicsConfig, encoder: OutcomeEncoder, *, decoder_width: int | None, env_meta: dict[str, Any]) -> Dynamics:
     """An untrained model. decoder_width: channels of the picture decoder; None or 0 trains none"""
-    drawable = decoder_width and encoder.side**2 == encoder.count and encoder.count > 1
+    drawable = decoder_width and encoder.side > 1
     stages = 1 if encoder.side >= 16 and decoder_width and decoder_width < 64 else 2
     decoder = PictureDecoder(DecoderConfig(config.features, encoder.side, decoder_width, stages, blocks=2)) if drawable and decoder_width else None
     return Dynamics(DynamicsModel(config), encoder, decoder, env_meta)

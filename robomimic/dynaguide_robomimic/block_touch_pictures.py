@@ -39,7 +39,7 @@ class RecordedRun(NamedTuple):
 
     @property
     def weights(self) -> list[float]:
-        return self.config.get("weights") or [0.0] * len(COLOR_NAMES)
+        return [float(weight) for weight in self.config.get("weights") or [0] * len(COLOR_NAMES)]
 
     @property
     def arm(self) -> str:

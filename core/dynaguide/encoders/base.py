@@ -1,6 +1,7 @@
 """What every frozen outcome encoder offers: images in, tokens out, and a fingerprint that says which weights made them."""
 
 import hashlib
+import math
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -33,12 +34,20 @@ class OutcomeEncoder(nn.Module):
 
     @property
     def side(self) -> int:
-        """Patches a side; 1 where an image is one token."""
-        return round(self.count**0.5)
+        """Patches a side; 1 where an image is one token. Tokens beyond side x side are of the whole image."""
+        return math.isqrt(self.count)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the configuration and the weights: equal fingerprints give equal tokens. Computed once where the weights are frozen."""
+        frozen = not any(parameter.requires_grad for parameter in self.parameters())
+        return self._fingerprint if frozen else self._computed_fingerprint()
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Of the configuration and the weights: equal fingerprints give equal tokens."""
+    def _fingerprint(self) -> str:
+        return self._computed_fingerprint()
+
+    def _computed_fingerprint(self) -> str:
         digest = hashlib.sha256(repr(self.config).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
