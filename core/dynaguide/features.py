@@ -119,8 +119,9 @@ class FeatureCache:
 
     def _check(self, found: dict[str, Any]) -> None:
         for key, expected in self._manifest.items():
-            known = found.get(key)
-            if (known != expected) if key != "encoder" else (known["fingerprint"] != expected["fingerprint"]):  # that says it all
+            known: Any = found.get(key)
+            same = known["fingerprint"] == expected["fingerprint"] if key == "encoder" and isinstance(known, dict) else known == expected
+            if not same:
                 raise UserError(f"the feature cache {self.folder} belongs to other {key} than {self.data}: delete it, or name another --feature_dir")
         size = self._tokens.stat().st_size if self._tokens.exists() else 0
         if size != self._bytes:

@@ -100,6 +100,7 @@ def _exportable(policy: DiffusionPolicy) -> None:
     """The published code knows only the U-Net that predicts the noise of the environment's own actions."""
     algo = policy.config.algo
     ours = {
+        "algo.mlp": algo.mlp.enabled,
         "algo.scene_mlp": algo.scene_mlp.enabled,
         "algo.action_frame": algo.action_frame != ActionFrame(),
         "algo.predicts": algo.predicts != "noise",

@@ -103,6 +103,20 @@ class UNet:
 
 
 @dataclass(frozen=True)
+class ChunkMLP:
+    """In the U-Net's place (ours): a residual network over the flattened chunk; on a CPU many times as fast.
+
+    code            numbers that the observation is summed up in
+    width, blocks   size of the denoiser
+    """
+
+    enabled: bool = False
+    code: int = 256
+    width: int = 512
+    blocks: int = 4
+
+
+@dataclass(frozen=True)
 class SceneMLP:
     """In the U-Net's place (ours): a network for an agent in the plane that learns on a laptop, see `scene`.
 
@@ -172,6 +186,7 @@ class Algo:
     optim_params: OptimParams = field(default_factory=OptimParams)
     horizon: Horizon = field(default_factory=Horizon)
     unet: UNet = field(default_factory=UNet)
+    mlp: ChunkMLP = field(default_factory=ChunkMLP)
     scene_mlp: SceneMLP = field(default_factory=SceneMLP)
     action_frame: ActionFrame = field(default_factory=ActionFrame)
     predicts: Literal["noise", "clean"] = "noise"
@@ -335,7 +350,9 @@ def _complaints(config: PolicyConfig) -> list[str]:
     horizon, rgb = algo.horizon, config.observation.encoder.rgb
     rules = {
         "exactly one of algo.ddpm.enabled and algo.ddim.enabled must be true": algo.ddpm.enabled != algo.ddim.enabled,
-        "exactly one of algo.unet.enabled and algo.scene_mlp.enabled must be true": algo.unet.enabled != algo.scene_mlp.enabled,
+        "exactly one of algo.unet.enabled, algo.mlp.enabled and algo.scene_mlp.enabled must be true": (
+            sum((algo.unet.enabled, algo.mlp.enabled, algo.scene_mlp.enabled)) == 1
+        ),
         f"the policy must predict the noise: prediction_type 'epsilon', not {config.schedule.prediction_type!r}": (
             config.schedule.prediction_type == "epsilon"
         ),

@@ -11,7 +11,8 @@ from torch.nn import functional
 from dynaguide.encoders.base import OutcomeEncoder
 from dynaguide.encoders.pixels import pixel_trunk
 from dynaguide.errors import UserError
-from dynaguide_robomimic.config import VisualCoreKwargs
+from dynaguide.types import ActionChunk
+from dynaguide_robomimic.config import ChunkMLP, VisualCoreKwargs
 
 CHANNELS_PER_GROUP = 16
 
@@ -140,6 +141,28 @@ class SinusoidalEmbedding(nn.Module):
     def forward(self, step: Float[Tensor, " batch"]) -> Float[Tensor, "batch size"]:
         angles = step[:, None] * self.frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class ConditionalMLP(nn.Module):
+    """Residual MLP over the flattened chunk, scaled and shifted in each block as observation and noise level say (FiLM)."""
+
+    def __init__(self, action_shape: tuple[int, int], condition: int, settings: ChunkMLP, *, step_embedding: int) -> None:
+        super().__init__()
+        chunk, width = action_shape[0] * action_shape[1], settings.width
+        self.code = nn.Sequential(nn.Linear(condition, settings.width), nn.Mish(), nn.Linear(settings.width, settings.code))
+        self.step = nn.Sequential(SinusoidalEmbedding(step_embedding), nn.Linear(step_embedding, 128), nn.Mish(), nn.Linear(128, 128))
+        self.enter, self.leave = nn.Linear(chunk, width), nn.Linear(width, chunk)
+        self.films = nn.ModuleList([nn.Linear(settings.code + 128, 2 * width) for _ in range(settings.blocks)])
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(width, width), nn.Mish(), nn.Linear(width, width)) for _ in range(settings.blocks)])
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+
+    def forward(self, noisy: ActionChunk, step: Float[Tensor, " batch"], condition: Float[Tensor, "batch condition"]) -> ActionChunk:
+        film = functional.mish(torch.cat([self.code(condition), self.step(step)], dim=-1))
+        hidden = self.enter(noisy.flatten(1))
+        for modulate, block in zip(self.films, self.blocks, strict=True):
+            scale, shift = modulate(film).chunk(2, dim=-1)
+            hidden = hidden + block(self.norm(hidden) * (1 + scale) + shift)
+        return self.leave(self.norm(hidden)).view_as(noisy)
 
 
 class ConvBlock(nn.Module):

@@ -18,7 +18,7 @@ from dynaguide.features import token_key
 from dynaguide.types import GOAL, ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
 from dynaguide_robomimic.config import ActionFrame, PolicyConfig, Schedule, VisualCoreKwargs
 from dynaguide_robomimic.crops import centre_crop, random_crop
-from dynaguide_robomimic.networks import ConditionalUNet1D, FrozenPatches, VisualCore, camera
+from dynaguide_robomimic.networks import ConditionalMLP, ConditionalUNet1D, FrozenPatches, VisualCore, camera
 from dynaguide_robomimic.scene import SceneDenoiser, SceneEncoder
 
 
@@ -95,22 +95,33 @@ class DiffusionPolicy(nn.Module):
         if config.algo.scene_mlp.enabled:
             self._build_scene_mlp()
         else:
-            self._build_unet()
+            self._build_encoders()
+            self.noise_pred_net = self._mlp() if config.algo.mlp.enabled else self._unet()
         self.scheduler = make_scheduler(config.schedule, ddim=config.algo.ddim.enabled)
 
-    def _build_unet(self) -> None:
-        config, shapes, unet = self.config, self.shapes, self.config.algo.unet
-        self.encoders = nn.ModuleDict({"obs": ObservationEncoder(shapes.obs, config, self.frozen)})
-        if shapes.goal:
-            self.encoders["goal"] = ObservationEncoder(shapes.goal, config, self.frozen)
-        self.noise_pred_net: nn.Module = ConditionalUNet1D(
-            shapes.action,
-            self.history * self._features("obs") + self._features("goal"),
+    def _build_encoders(self) -> None:
+        self.encoders = nn.ModuleDict({"obs": ObservationEncoder(self.shapes.obs, self.config, self.frozen)})
+        if self.shapes.goal:
+            self.encoders["goal"] = ObservationEncoder(self.shapes.goal, self.config, self.frozen)
+
+    @property
+    def _condition(self) -> int:
+        return self.history * self._features("obs") + self._features("goal")
+
+    def _unet(self) -> nn.Module:
+        unet = self.config.algo.unet
+        return ConditionalUNet1D(
+            self.shapes.action,
+            self._condition,
             step_embedding=unet.diffusion_step_embed_dim,
             widths=unet.down_dims,
             kernel=unet.kernel_size,
             groups=unet.n_groups,
         )
+
+    def _mlp(self) -> nn.Module:
+        algo = self.config.algo
+        return ConditionalMLP(self.action_shape, self._condition, algo.mlp, step_embedding=algo.unet.diffusion_step_embed_dim)
 
     def _build_scene_mlp(self) -> None:
         if self.shapes.action != 2:

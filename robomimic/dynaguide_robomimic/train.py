@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -79,11 +79,12 @@ def plan_of(config: PolicyConfig) -> TrainingPlan:
     )
 
 
-class Tokens(NamedTuple):
+@dataclass(frozen=True)
+class Tokens:
     """A data file, and the frozen encoders that its cameras are read with: their tokens are computed once and kept beside it."""
 
     dataset: Path
-    frozen: Mapping[str, OutcomeEncoder] = MappingProxyType({})
+    frozen: Mapping[str, OutcomeEncoder] = field(default_factory=dict)
     device: torch.device = torch.device("cpu")
     workers: int = 1
 
@@ -95,8 +96,13 @@ class Tokens(NamedTuple):
             return {}
         with EpisodeFile(self.dataset, split=split) as file:
             names = file.names
-        caches = {camera: FeatureCache(self.dataset, camera, encoder) for camera, encoder in self.frozen.items()}
-        return {token_key(camera): cache.complete(device=self.device, workers=self.workers).frames(names) for camera, cache in caches.items()}
+        return {token_key(camera): cache.frames(names) for camera, cache in self._caches.items()}
+
+    @cached_property
+    def _caches(self) -> dict[str, FeatureCache]:
+        """Complete. Made once for all splits: to recognise the data, each reads every episode."""
+        made = {camera: FeatureCache(self.dataset, camera, encoder) for camera, encoder in self.frozen.items()}
+        return {camera: cache.complete(device=self.device, workers=self.workers) for camera, cache in made.items()}
 
 
 def training_windows(config: PolicyConfig, tokens: Tokens, windows: Windows, split: str | None) -> ChunkDataset:
