@@ -13,13 +13,16 @@ from dynaguide.chunks import Windows
 from dynaguide.dynamics import DynamicsConfig
 from dynaguide.encoders.patches import PatchEncoder, PatchEncoderConfig
 from dynaguide.episodes import EpisodeFile, EpisodeWriter
+from dynaguide.errors import UserError
 from dynaguide.noising import ChunkNoise
 from dynaguide.outcome_training import new_dynamics
 from dynaguide.outcomes import save_dynamics
 from dynaguide_calvin.experiments import Experiment, make_experiment
+from dynaguide_calvin.render import painter
 from dynaguide_robomimic.checkpoints import save_policy
 from dynaguide_robomimic.config import config_from
 from dynaguide_robomimic.policy import DiffusionPolicy, Shapes
+from published import dynamics_checkpoint, needs_golden, policy_checkpoint
 from scripts import mistake, script
 
 META = {"env_name": "PlayTable", "type": 2, "env_kwargs": {"cameras": {"third_person": 16, "eye_in_hand": 16}, "renderer": "tiny"}}
@@ -228,3 +231,43 @@ def test_an_interrupted_run_keeps_what_it_finished(folder, monkeypatch):
     assert [one["seed"] for one in results(folder, "cut")["episodes"]] == sorted(seen)
     with EpisodeFile(path) as file:
         assert len(file.names) == 2
+
+
+@needs_golden
+@pytest.mark.xdist_group("golden")
+def test_published_checkpoints_run_from_the_same_command(tmp_path):
+    """Full size, with the golden values' weights; reduced to one decision of two denoising steps."""
+    agent, dynamics = policy_checkpoint(tmp_path / "policy.pth"), dynamics_checkpoint(tmp_path / "dynamics.pth")
+    conditions_file(tmp_path / "door_left.hdf5", "door_left", meta={"env_name": "PlayTable", "type": 1, "env_kwargs": {"renderer": "tiny"}}, count=1)
+    (tmp_path / "door_left.json").write_text(json.dumps({"env_setup": {"sliding_door": 0}, "pos_examples": "door_left.hdf5"}))
+    given = ["--agent", agent, "--guidance", dynamics, "--exp_setup_config", tmp_path / "door_left.json", "--output_folder", tmp_path / "out"]
+    short = ["--n_rollouts", 1, "--horizon", 14, "--inference_steps", 2, "--ss", 1, "--embed", "dynamics", "--published_clamp", "--device", "cpu"]
+    script("run_dynaguide.py").main([str(flag) for flag in (*given, *short, "--save_frames", "--video_path", tmp_path / "out" / "video.mp4")])
+    found = results(tmp_path, "out")
+    assert (found["config"]["scale"], found["config"]["ss"], found["config"]["alpha"]) == (1.5, 1, 30.0) and found["Num_Episode"] == 1
+    assert (tmp_path / "out" / "frames" / "episode_0.png").exists()
+
+
+def has_gl() -> bool:
+    try:
+        painter("gl")
+    except UserError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_gl(), reason="no EGL on this machine, which the models' pictures were drawn with")
+def test_the_demonstration_runs_on_the_models_that_ship(tmp_path, capsys):
+    script("paper_experiments/calvin_demo.py").main(["--episodes", "2", "--output", str(tmp_path / "demo"), "--device", "cpu"])
+    assert "switch_on" in capsys.readouterr().out
+    assert len(np.unique(imageio.imread(tmp_path / "demo" / "steering.png").reshape(-1, 4), axis=0)) > 100
+    for name in ("unsteered", "steered"):
+        assert json.loads((tmp_path / "demo" / name / "results.json").read_text())["Num_Episode"] == 2
+        assert len(imageio.mimread(tmp_path / "demo" / name / "video.mp4", memtest=False)) > 10
+
+
+def test_the_demonstration_says_what_is_missing(tmp_path, capsys):
+    said = mistake(capsys, "paper_experiments/calvin_demo.py", "--target", "make_tea", "--agent", policy_file(tmp_path / "policy.safetensors"))
+    assert "no such experiment" in said or "is not there" in said
+    assert "make calvin-train" not in mistake(capsys, "paper_experiments/calvin_demo.py", "--target", "make_tea")
+    assert "calvin-train" in mistake(capsys, "paper_experiments/calvin_demo.py", "--agent", tmp_path / "absent.safetensors")
