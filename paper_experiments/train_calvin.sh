@@ -54,7 +54,8 @@ else
 fi
 once health "$PYTHON" test_dynaguide_embedding.py --exp_dir "$OUT/health" --good_hdf5 "$OUT/by_behavior/switch_on.hdf5" \
     --mixed_hdf5 "$OUT/by_behavior/mixed.hdf5" --checkpoint "$OUT/dynamics/model.safetensors" --key switch_on --device "$DEVICE"
-for name in policy gc_policy dynamics; do
-    install -m 644 "$OUT/$name/model.safetensors" "$MODELS/$name.safetensors"
+for name in policy gc_policy; do
+    "$PYTHON" paper_experiments/ship_checkpoint.py "$OUT/$name/model.safetensors" "$MODELS/$name.safetensors"
 done
+install -m 644 "$OUT/dynamics/model.safetensors" "$MODELS/dynamics.safetensors"
 echo "models: $MODELS/policy.safetensors $MODELS/gc_policy.safetensors $MODELS/dynamics.safetensors"

@@ -46,6 +46,13 @@ def load(path: Path | str, kind: str) -> Checkpoint:
     return Checkpoint(kind, config, weights)
 
 
+def save_halved(source: Path | str, target: Path | str) -> None:
+    """A copy with its weights in half precision, for shipping; models load it as they load any other."""
+    kind, config = _described(source)
+    weights = load(source, kind).weights
+    save(target, kind, config, {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()})
+
+
 def kind_of(path: Path | str) -> str | None:
     """What a safetensors file holds; None if somebody else wrote it."""
     path = existing_file(path, "checkpoint")

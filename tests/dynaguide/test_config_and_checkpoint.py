@@ -66,6 +66,19 @@ def test_a_checkpoint_carries_weights_and_configuration(tmp_path):
     assert all(torch.equal(loaded.weights[name], WEIGHTS[name]) for name in WEIGHTS)
 
 
+def test_a_halved_checkpoint_is_half_as_large_and_loads_as_any_other(tmp_path):
+    weights = {"weight": torch.randn(64, 64), "count": torch.tensor(3)}
+    checkpoint.save(tmp_path / "full.safetensors", "toy", {"width": 64}, weights)
+    checkpoint.save_halved(tmp_path / "full.safetensors", tmp_path / "half.safetensors")
+    half, full = tmp_path / "half.safetensors", tmp_path / "full.safetensors"
+    assert half.stat().st_size < 0.6 * full.stat().st_size
+    loaded = checkpoint.load(half, "toy")
+    assert loaded.config == {"width": 64} and loaded.weights["count"] == 3
+    layer = torch.nn.Linear(64, 64, bias=False)
+    checkpoint.fit_weights(layer, {"weight": loaded.weights["weight"]}, "the copy")
+    assert layer.weight.dtype == torch.float32 and torch.allclose(layer.weight, weights["weight"], atol=2e-3)
+
+
 def test_error_with_a_checkpoint_of_another_kind(tmp_path):
     checkpoint.save(tmp_path / "m.safetensors", "thing", {}, WEIGHTS)
     with pytest.raises(UserError, match="holds a thing, not a diffusion policy"):
