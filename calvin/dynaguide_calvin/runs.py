@@ -87,7 +87,7 @@ def _prepared(args: argparse.Namespace) -> Experiment:
     """The experiment; settings that no flag gives are taken from it, and go into the results with the flags."""
     experiment = read_experiment(args.exp_setup_config)
     for name, published in PUBLISHED.items():
-        if getattr(args, name, None) is None:
+        if name in args and getattr(args, name) is None:
             setattr(args, name, published if getattr(experiment, name) is None else getattr(experiment, name))
     for camera in args.camera_names:
         if camera not in facts.CAMERAS:

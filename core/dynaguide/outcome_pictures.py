@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -100,12 +101,11 @@ class DenoisingCollage:
     def close(self) -> None: ...
 
     def _draw(self, path: Path, frames: Frames, actions: Tensor, timesteps: list[int]) -> None:
-        from matplotlib import pyplot as plt
-
         cameras = self._expectation.dynamics.config.cameras
         drawn, scores = self._expectation.pictures(frames, actions), self._expectation.scores(frames, actions)
         shown = _evenly(len(drawn), most=10)
-        figure, axes = plt.subplots(len(cameras), 1 + len(shown), figsize=(1.5 * (1 + len(shown)), 1.8 * len(cameras)), squeeze=False)
+        figure = Figure(figsize=(1.5 * (1 + len(shown)), 1.8 * len(cameras)), layout="constrained")
+        axes = figure.subplots(len(cameras), 1 + len(shown), squeeze=False)
         for camera, row in zip(range(len(cameras)), axes, strict=True):
             row[0].imshow(frames[cameras[camera]][0, -1])
             row[0].set_title("now" if camera == 0 else "", fontsize=8)
@@ -114,10 +114,8 @@ class DenoisingCollage:
                 axis.set_title(_step_title(timesteps[index], scores[index]) if camera == 0 else "", fontsize=8)
         for axis in axes.flat:
             axis.axis("off")
-        figure.tight_layout(pad=0.3)
         with written_whole(path) as temporary:
             figure.savefig(temporary, format="png", dpi=100)
-        plt.close(figure)
 
 
 def _step_title(timestep: int, score: float) -> str:

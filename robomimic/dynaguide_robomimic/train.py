@@ -85,7 +85,7 @@ class Tokens:
 
     dataset: Path
     frozen: Mapping[str, OutcomeEncoder] = field(default_factory=dict)
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 1
 
     def key(self, camera: str) -> str:
