@@ -26,7 +26,7 @@ from dynaguide.types import GOAL, Denoiser, Score
 from dynaguide_calvin import scene as facts
 from dynaguide_calvin.experiments import Experiment, goal_images, make_experiment, read_experiment
 
-PUBLISHED = {"scale": 1.5, "ss": 4, "alpha": 30.0, "candidates": 1}  # where neither a flag nor the experiment says it
+PUBLISHED = {"scale": 1.5, "ss": 4, "alpha": 30.0, "candidates": 1, "replan_every": None}  # where neither a flag nor the experiment says it
 Assemble = Callable[[Score | None], Steering]
 
 
@@ -133,11 +133,13 @@ def _check_fit(args: argparse.Namespace, dynamics: Dynamics, policy: Policy, mak
 
 def _score(args: argparse.Namespace, dynamics: Dynamics | None, policy: Policy, experiment: Experiment) -> Score | None:
     """Nearness to the wanted outcomes or, for position guidance, to loc_target; None where nothing steers."""
-    if args.direct_position_guidance:
+    if args.arm == "position":
         if experiment.loc_target is None:
             raise UserError(f"--direct_position_guidance needs a loc_target in {args.exp_setup_config}")
         return position_score(displaced("proprio", facts.POSITION_STEP, first=policy.first_action), experiment.loc_target)
-    return None if dynamics is None else outcome_runs.outcome_score(args, dynamics, experiment.pos_examples, experiment.negative)
+    if dynamics is None or args.arm not in ("dynaguide", "sampling"):
+        return None
+    return outcome_runs.outcome_score(args, dynamics, experiment.pos_examples, experiment.negative)
 
 
 def _seen(dynamics: Dynamics) -> list[str]:
@@ -149,7 +151,7 @@ def _expectation(args: argparse.Namespace, dynamics: Dynamics | None, score: Sco
     """What pictures of expected outcomes are drawn with, if there is something to draw."""
     if dynamics is None or (dynamics.decoder is None and not args.save_frames):
         return None
-    return Expectation(dynamics, None if args.direct_position_guidance else score)
+    return Expectation(dynamics, None if args.arm == "position" else score)
 
 
 def _video(expectation: Expectation | None, steps: int) -> MakesVideo:
