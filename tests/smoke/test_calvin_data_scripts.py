@@ -85,6 +85,10 @@ def test_conditions_goals_and_start_poses_from_labelled_episodes(play, tmp_path,
     run("hdf5_combiner", "--inputs", one, two, "--count", "1", "--output", tmp_path / "both.hdf5")
     with EpisodeFile(tmp_path / "both.hdf5") as file:
         assert [file.attrs(name)["behavior"] for name in file.names] == behaviors[:2]
+    run("hdf5_combiner", "--inputs", one, "--count", "1", "--last", "1", "--output", tmp_path / "ends.hdf5")
+    with EpisodeFile(tmp_path / "ends.hdf5") as ends, EpisodeFile(one) as whole:
+        name, last = whole.names[0], int(whole.lengths[0]) - 1
+        assert list(ends.lengths) == [1] and np.array_equal(ends.read(ends.names[0], "third_person", 0), whole.read(name, "third_person", last))
     run("hdf5_filter", "--dataset", tmp_path / "both.hdf5", "--remove", "demo_0", "--output", tmp_path / "rest.hdf5")
     with EpisodeFile(tmp_path / "rest.hdf5") as file:
         assert [file.attrs(name)["behavior"] for name in file.names] == behaviors[1:2]
@@ -118,6 +122,7 @@ MISTAKES = [
     ("calvin_to_labeled_hdf5", ["--calvin_path", "TMP", "--output_path", "TMP/a.hdf5"], "is not a CALVIN recording"),
     ("split_behavioral_validation_datasets_calvin", ["--dataset", "TMP/none.hdf5", "--output_folder", "TMP"], "does not exist"),
     ("hdf5_combiner", ["--inputs", "PLAY", "--count", "500", "--output", "TMP/a.hdf5"], "--count asks for 500"),
+    ("hdf5_combiner", ["--inputs", "PLAY", "--last", "0", "--output", "TMP/a.hdf5"], "--last must be at least 1"),
     ("hdf5_filter", ["--dataset", "PLAY", "--remove", "demo_999", "--output", "TMP/a.hdf5"], "unknown episode"),
     ("hdf5_filter", ["--dataset", "PLAY", "--longest", "1", "--output", "TMP/a.hdf5"], "is left"),
     ("retrieve_initial_robot_states", ["--dataset", "PLAY", "--low", "3", "--high", "4", "--output", "TMP/a.json"], "nothing to write"),
