@@ -126,11 +126,10 @@ def _last_start(path: Path) -> tuple[int, set[str]]:
 
 
 def _write(writer: EpisodeWriter, demonstration: Demonstration) -> None:
-    """All frames, the last one with an action that stays where it is."""
+    """All frames; the last one's action is the one before again. A rest there would teach that an episode ends by standing still."""
     played = demonstration.played
-    rest = np.append(np.zeros(6, np.float32), played.actions[-1, 6])
     obs = {key: np.stack([one[key] for one in played.observations]) for key in played.observations[0]}
-    writer.add(np.concatenate([played.actions, rest[None]]), obs, behavior=played.behavior, start=demonstration.number)
+    writer.add(np.concatenate([played.actions, played.actions[-1:]]), obs, behavior=played.behavior, start=demonstration.number)
 
 
 def _stretches(args: Namespace, wanted: Wanted) -> None:

@@ -45,7 +45,7 @@ if [ "$SIZE" = small ]; then
     once outcome_encoder encoder outcome_encoder --labels --steps 2500
     once policy policy policy diffusion_policy_image_calvin_ddim_patches
     once dynamics dynamics --cameras third_person eye_in_hand --encoder "$OUT/outcome_encoder/model.safetensors" --size small --decoder_width 32 \
-        --num_epochs 60 --batch_size 64 --learning_rate 6e-4 --schedule cosine
+        --num_epochs 40 --batch_size 48 --learning_rate 6e-4 --schedule cosine
     once gc_policy policy gc_policy diffusion_policy_image_calvin_ddim_gc_patches
 else
     once policy policy policy diffusion_policy_image_calvin_ddim

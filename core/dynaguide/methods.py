@@ -41,6 +41,8 @@ def guided(args: argparse.Namespace, score: Score | None) -> Steering:
         raise unknown_name("--on", args.on, list(get_args(Differentiate)))
     if not math.isfinite(args.scale):
         raise UserError(f"--scale must be finite, not {args.scale}")
+    if args.candidates < 1:
+        raise UserError(f"--candidates must be at least 1, not {args.candidates}")
     if score is None or args.scale == 0:
         return Steering(consistent_clamp=not args.published_clamp)
     guidance = ascend(score, args.scale, on=args.on)
@@ -54,4 +56,6 @@ def guided(args: argparse.Namespace, score: Score | None) -> Steering:
 
 def sampled(args: argparse.Namespace, score: Score | None) -> Steering:
     """The chunk that the score likes best among --num_samples of the base policy's; without a score the base policy alone."""
+    if args.num_samples < 1:
+        raise UserError(f"--num_samples must be at least 1, not {args.num_samples}")
     return Steering() if score is None else Steering(select=best_of(score), candidates=args.num_samples)

@@ -238,7 +238,7 @@ def saved(figure: Figure, path: Path | str) -> Path:
 def denoising_figure(path: Path | str, trace: dict[str, NDArray[Any]], episode: EpisodeResult, title: str) -> Path:
     figure = Figure(figsize=(3 * DENOISING_PANELS, 3.8))
     figure.subplots_adjust(**_PANELS)
-    draw_denoising(figure.subplots(1, DENOISING_PANELS), trace, layout_of(episode))
+    draw_denoising(list(figure.subplots(1, DENOISING_PANELS)), trace, layout_of(episode))
     denoising_keys(figure)
     figure.suptitle(title)
     return saved(figure, path)
@@ -247,7 +247,7 @@ def denoising_figure(path: Path | str, trace: dict[str, NDArray[Any]], episode: 
 def trajectories_figure(path: Path | str, runs: Sequence[RecordedRun]) -> Path:
     figure = Figure(figsize=(3 * LAYOUT_PANELS, 3.8))
     figure.subplots_adjust(**_PANELS)
-    axes = figure.subplots(1, LAYOUT_PANELS)
+    axes = list(figure.subplots(1, LAYOUT_PANELS))
     draw_trajectories(axes, runs)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=len(runs), frameon=False, fontsize=9)
     return saved(figure, path)
@@ -267,10 +267,10 @@ def overview_figure(path: Path | str, runs: Sequence[RecordedRun], traced: Recor
     for part in (top, middle):
         part.subplots_adjust(**_PANELS)
     seed = telling_seed(runs, traced, traced_seeds(traces))
-    draw_denoising(top.subplots(1, DENOISING_PANELS), read_trace(traces, seed), layout_of(traced.by_seed()[seed]))
+    draw_denoising(list(top.subplots(1, DENOISING_PANELS)), read_trace(traces, seed), layout_of(traced.by_seed()[seed]))
     denoising_keys(top)
     top.suptitle(f"A  One decision, {traced.name}: an action chunk made out of noise (layout {seed})")
-    axes = middle.subplots(1, LAYOUT_PANELS)
+    axes = list(middle.subplots(1, LAYOUT_PANELS))
     drawn = [run for run in runs if run.arm == "base" or run.target]
     draw_trajectories(axes, drawn)
     middle.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=len(drawn), frameon=False, fontsize=9)

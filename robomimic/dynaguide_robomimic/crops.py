@@ -5,14 +5,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 Images = Float[Tensor, "batch channel height width"]
+Crops = Float[Tensor, "batch channel cropped_height cropped_width"]
 
 
-def centre_crop(images: Images, size: tuple[int, int]) -> Images:
+def centre_crop(images: Images, size: tuple[int, int]) -> Crops:
     top, left = ((images.shape[-2] - size[0]) // 2, (images.shape[-1] - size[1]) // 2)
     return images[..., top : top + size[0], left : left + size[1]]
 
 
-def random_crop(images: Images, size: tuple[int, int]) -> Images:
+def random_crop(images: Images, size: tuple[int, int]) -> Crops:
     """A window of its own for each image."""
     batch, _, height, width = images.shape
     top = torch.randint(0, height - size[0] + 1, (batch, 1), device=images.device)

@@ -172,7 +172,7 @@ def test_the_weighted_loss_counts_a_noise_level_as_its_signal_to_noise_ratio():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"algo.scene_mlp": {"enabled": True}}, "exactly one of algo.unet.enabled and algo.scene_mlp.enabled"),
+        ({"algo.scene_mlp": {"enabled": True}}, "exactly one of algo.unet.enabled, algo.mlp.enabled and algo.scene_mlp.enabled"),
         ({**SCENE, "algo.action_frame": {}}, "needs algo.action_frame.relative_to"),
         ({**SCENE, "train.hdf5_normalize_obs": True}, "knows no goals, crops and normalisation"),
         ({"algo.action_frame": {"relative_to": "pose"}}, "must be one of observation.modalities.obs.low_dim"),
