@@ -14,7 +14,7 @@ from dynaguide.errors import UserError
 from dynaguide.files import writable_folder
 from dynaguide.training import is_main_process
 from dynaguide_robomimic.checkpoints import export_robomimic, load_policy
-from dynaguide_robomimic.config import load_config
+from dynaguide_robomimic.config import load_config, with_encoder
 from dynaguide_robomimic.train import shorten, train_policy
 
 
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     made.add_argument("--dataset", help="overrides train.data")
     made.add_argument("--output", help="overrides train.output_dir")
     made.add_argument("--name", help="overrides experiment.name")
+    made.add_argument("--encoder", help="overrides the patch encoder of every camera (a configuration with FrozenPatches)")
     made.add_argument("--seed", type=int, help="overrides train.seed")
     made.add_argument("--resume", action="store_true", help="go on from the last saved state of the same run")
     made.add_argument("--export", action="store_true", help="also write model.pth in robomimic's format, for the published code")
@@ -38,6 +39,8 @@ def train(args: Namespace) -> None:
     config = load_config(args.config)
     if args.seed is not None:
         config = replace(config, train=replace(config.train, seed=args.seed))
+    if args.encoder:
+        config = with_encoder(config, args.encoder)
     if args.debug:
         config = shorten(config)
     dataset = args.dataset or config.train.data

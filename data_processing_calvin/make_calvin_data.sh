@@ -7,6 +7,7 @@
 # Interrupt it and start it again: what is finished is skipped, collecting goes on where it was.
 # STARTS: random scenes and poses to play from, each behaviour that is possible there once; VALID_STARTS: others, for tests and conditions.
 # THIRD_PERSON, EYE_IN_HAND: pixels a side of the pictures. PROCESSES: that collect.
+# EXAMPLES: pictures a condition; they stand in the files' names, which the experiments know with 20.
 # CONDITIONS: where conditions and start poses go; the experiments in calvin_exp_configs_examples/ look for them in checkpoints/calvin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,48 +18,39 @@ VALID_STARTS=${VALID_STARTS:-120}
 THIRD_PERSON=${THIRD_PERSON:-96}
 EYE_IN_HAND=${EYE_IN_HAND:-64}
 CONDITIONS=${CONDITIONS:-checkpoints/calvin}
+EXAMPLES=${EXAMPLES:-20}
 PROCESSES=${PROCESSES:-$(getconf _NPROCESSORS_ONLN)}
 EXPERIMENTS=${EXPERIMENTS:-calvin_exp_configs_examples}
 ARTICULATED="button_on button_off switch_on switch_off drawer_open drawer_close door_left door_right"
 SCRIPTS=data_processing_calvin
 mkdir -p "$OUT" "$CONDITIONS/conditions/underspecified"
-
-once() {  # once NAME COMMAND...: runs the command unless it has succeeded before, and says how long it took
-    local name=$1 began=$SECONDS
-    shift
-    if [ -e "$OUT/$name.done" ]; then
-        echo "$name: done already"
-        return
-    fi
-    "$@"
-    echo "$name: $((SECONDS - began)) s" | tee "$OUT/$name.done"
-}
+source paper_experiments/once.sh
 
 collect() {  # collect NAME SEED STARTS
     "$PYTHON" $SCRIPTS/collect_scripted_play.py --starts "$3" --per_start 7 --without red_lift blue_lift pink_lift \
         --third_person "$THIRD_PERSON" --eye_in_hand "$EYE_IN_HAND" --seed "$2" --processes "$PROCESSES" --dataset_path "$OUT/$1.hdf5"
 }
 
-combine() {  # combine COUNT OUTPUT BEHAVIORS...: the last frames of so many episodes of each
-    local count=$1 output=$2
-    shift 2
-    "$PYTHON" $SCRIPTS/hdf5_combiner.py --inputs "${@/%/.hdf5}" --count "$count" --last 1 --output "$CONDITIONS/conditions/$output.hdf5"
+combine() {  # combine OUTPUT BEHAVIORS...: the last frames of EXAMPLES episodes of each
+    local output=$1
+    shift
+    "$PYTHON" $SCRIPTS/hdf5_combiner.py --inputs "${@/%/.hdf5}" --count "$EXAMPLES" --last 1 --output "$CONDITIONS/conditions/$output.hdf5"
 }
 
 conditions() {
-    "$PYTHON" $SCRIPTS/split_behavioral_validation_datasets_calvin.py --dataset "$OUT/valid.hdf5" --output_folder "$OUT/by_behavior" --holdout 20
+    "$PYTHON" $SCRIPTS/split_behavioral_validation_datasets_calvin.py --dataset "$OUT/valid.hdf5" --output_folder "$OUT/by_behavior" --holdout "$EXAMPLES"
     local here=$OUT/by_behavior
     for behavior in $ARTICULATED red_displace blue_displace pink_displace; do
-        combine 20 "${behavior}_20" "$here/$behavior"
+        combine "${behavior}_$EXAMPLES" "$here/$behavior"
     done
-    combine 20 button_on_switch_on_20 "$here/button_on" "$here/switch_on"
-    combine 20 door_left_button_on_20 "$here/door_left" "$here/button_on"
-    combine 20 door_left_button_on_switch_on_20 "$here/door_left" "$here/button_on" "$here/switch_on"
-    combine 20 door_left_drawer_open_20 "$here/door_left" "$here/drawer_open"
-    combine 20 neg_examples_door_drawer "$here/button_on" "$here/button_off" "$here/switch_on" "$here/switch_off"
+    combine "button_on_switch_on_$EXAMPLES" "$here/button_on" "$here/switch_on"
+    combine "door_left_button_on_$EXAMPLES" "$here/door_left" "$here/button_on"
+    combine "door_left_button_on_switch_on_$EXAMPLES" "$here/door_left" "$here/button_on" "$here/switch_on"
+    combine "door_left_drawer_open_$EXAMPLES" "$here/door_left" "$here/drawer_open"
+    combine neg_examples_door_drawer "$here/button_on" "$here/button_off" "$here/switch_on" "$here/switch_off"
     for behavior in $ARTICULATED; do
-        "$PYTHON" $SCRIPTS/generate_underspecified_goals.py --behavior "$behavior" --count 20 --seed 2000 \
-            --third_person "$THIRD_PERSON" --eye_in_hand "$EYE_IN_HAND" --output "$CONDITIONS/conditions/underspecified/${behavior}_20.hdf5"
+        "$PYTHON" $SCRIPTS/generate_underspecified_goals.py --behavior "$behavior" --count "$EXAMPLES" --seed 2000 \
+            --third_person "$THIRD_PERSON" --eye_in_hand "$EYE_IN_HAND" --output "$CONDITIONS/conditions/underspecified/${behavior}_$EXAMPLES.hdf5"
         "$PYTHON" $SCRIPTS/generate_goal_positions.py --dataset "$here/$behavior.hdf5" --config "$EXPERIMENTS/$behavior.json"
     done
     "$PYTHON" $SCRIPTS/retrieve_initial_robot_states.py --dataset "$OUT/valid.hdf5" --where start --most 200 \

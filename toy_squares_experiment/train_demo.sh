@@ -13,17 +13,7 @@ PYTHON=${PYTHON:-python}
 ROLLOUTS=${ROLLOUTS:-32000}
 VALID_ROLLOUTS=${VALID_ROLLOUTS:-2000}
 mkdir -p "$OUT" "$MODELS"
-
-once() {  # once NAME COMMAND...: runs the command unless it has succeeded before, and says how long it took
-    local name=$1 began=$SECONDS
-    shift
-    if [ -e "$OUT/$name.done" ]; then
-        echo "$name: done already"
-        return
-    fi
-    "$@"
-    echo "$name: $((SECONDS - began)) s" | tee "$OUT/$name.done"
-}
+source paper_experiments/once.sh
 
 collect() {  # collect NAME SEED ROLLOUTS
     "$PYTHON" toy_squares_experiment/collect_scripted_data_pymunk.py --output_folder "$OUT/$1" --n_rollouts "$3" --seed "$2" \

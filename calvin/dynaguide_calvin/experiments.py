@@ -10,12 +10,11 @@ import gymnasium as gym
 import numpy as np
 
 from dynaguide.config import parse
-from dynaguide.environments import make_env, names_of
+from dynaguide.environments import GOAL, make_env, names_of
 from dynaguide.episodes import EpisodeFile
 from dynaguide.errors import UserError
 from dynaguide.files import existing_file, read_json
 from dynaguide.randomness import mixed
-from dynaguide.types import GOAL
 from dynaguide_calvin import PLAY_TABLE
 from dynaguide_calvin import scene as facts
 from dynaguide_calvin.scene import Array

@@ -14,6 +14,7 @@ import gymnasium as gym
 
 from dynaguide import cli, methods, outcome_runs
 from dynaguide.chunks import Windows
+from dynaguide.environments import GOAL
 from dynaguide.errors import UserError, unknown_name
 from dynaguide.evaluation import Run, add_rollout_arguments, default_replan, evaluate
 from dynaguide.outcome_pictures import DenoisingCollage, Expectation, OutcomeVideo
@@ -22,7 +23,7 @@ from dynaguide.recorders import MakesVideo, Video
 from dynaguide.rollout import SteeredPolicy
 from dynaguide.scores import displaced, position_score
 from dynaguide.steering import Steering, with_steps
-from dynaguide.types import GOAL, Denoiser, Score
+from dynaguide.types import Denoiser, Score
 from dynaguide_calvin import scene as facts
 from dynaguide_calvin.experiments import Experiment, goal_images, make_experiment, read_experiment
 

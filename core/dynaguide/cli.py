@@ -4,10 +4,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-
-import torch
+from typing import TYPE_CHECKING
 
 from dynaguide.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -32,8 +34,10 @@ def add_seed(made: argparse.ArgumentParser, default: int | None = 0) -> None:
     made.add_argument("--seed", type=int, default=default, help="seeds everything that is random, before anything is drawn")
 
 
-def device(name: str) -> torch.device:
-    """The torch device of a --device flag."""
+def device(name: str) -> "torch.device":
+    """The torch device of a --device flag. Only who asks for one waits for PyTorch."""
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -13,6 +13,8 @@ import gymnasium as gym
 
 from dynaguide.errors import UserError, unknown_name
 
+GOAL = "goal/"  # prefix of the observation keys that show a goal; of their frames the last one counts
+
 
 @dataclass(frozen=True)
 class _Known:

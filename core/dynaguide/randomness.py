@@ -1,9 +1,12 @@
 """Every random draw follows from one seed and from what it is drawn for, never from what was drawn before it."""
 
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def mixed(*numbers: int) -> int:
@@ -13,12 +16,16 @@ def mixed(*numbers: int) -> int:
 
 def seed_everything(*numbers: int) -> None:
     """Python's, numpy's and torch's global generators."""
+    import torch
+
     seed = mixed(*numbers)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (other people's code draws from it)
     torch.manual_seed(seed)
 
 
-def generator(*numbers: int) -> torch.Generator:
+def generator(*numbers: int) -> "torch.Generator":
     """A CPU generator of its own; the draws are the same on every device."""
+    import torch
+
     return torch.Generator().manual_seed(mixed(*numbers))

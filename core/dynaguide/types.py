@@ -16,7 +16,6 @@ from torch import Tensor
 from dynaguide.errors import UserError
 
 Observation = dict[str, Tensor]
-GOAL = "goal/"  # prefix of the keys that show a goal; of their frames the last one counts
 ActionChunk = Float[Tensor, "batch horizon action"]
 ChunkFunction = Callable[[ActionChunk], ActionChunk]
 NoisePredictor = Callable[[ActionChunk, int], ActionChunk]

@@ -1,7 +1,7 @@
 """robomimic's JSON configuration of a diffusion policy: what applies here, with its types, and what is accepted without effect."""
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -412,6 +412,15 @@ def _rules_of_ours(config: PolicyConfig) -> dict[str, bool]:
             not scene or not (train.goal_mode or train.hdf5_normalize_obs or config.observation.encoder.rgb.obs_randomizer_class)
         ),
     }
+
+
+def with_encoder(config: PolicyConfig, path: str) -> PolicyConfig:
+    """The configuration with this patch encoder for every camera."""
+    if not _frozen(config):
+        raise UserError("a patch encoder is for a configuration with the core class FrozenPatches only")
+    rgb = config.observation.encoder.rgb
+    kwargs = replace(rgb.core_kwargs, encoders=dict.fromkeys(rgb.core_kwargs.encoders, path))
+    return replace(config, observation=replace(config.observation, encoder=Encoder(replace(rgb, core_kwargs=kwargs))))
 
 
 def _frozen(config: PolicyConfig) -> bool:

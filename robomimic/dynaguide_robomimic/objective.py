@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dynaguide.chunks import Batch
-from dynaguide.types import GOAL, ActionChunk
+from dynaguide.environments import GOAL
+from dynaguide.types import ActionChunk
 from dynaguide_robomimic.policy import DiffusionPolicy
 
 LEAST_WEIGHT = 0.2  # what a noise level without any signal counts, where levels are weighted

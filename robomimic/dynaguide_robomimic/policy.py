@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from dynaguide.chunks import Windows
 from dynaguide.dynamics import with_angles
 from dynaguide.encoders.base import OutcomeEncoder
+from dynaguide.environments import GOAL
 from dynaguide.errors import UserError
 from dynaguide.features import token_key
-from dynaguide.types import GOAL, ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
+from dynaguide.types import ActionChunk, BoundPolicy, Observation, repeat_rows, to_float_image
 from dynaguide_robomimic.config import ActionFrame, PolicyConfig, Schedule, VisualCoreKwargs
 from dynaguide_robomimic.crops import centre_crop, random_crop
 from dynaguide_robomimic.networks import ConditionalMLP, ConditionalUNet1D, FrozenPatches, VisualCore, camera

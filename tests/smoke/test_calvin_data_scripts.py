@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from dynaguide.episodes import EpisodeFile, copy_episodes
 from dynaguide_calvin import scene as facts
-from scripts import mistake, script
+from scripts import ROOT, mistake, script
 
 FOLDER = "data_processing_calvin"
 SMALL = ["--third_person", "32", "--eye_in_hand", "32", "--processes", "1"]
@@ -139,3 +141,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(play, tmp_path, capsys,
     filled = [one.replace("TMP", str(tmp_path)).replace("PLAY", str(play)) for one in argv]
     assert told in mistake(capsys, f"{FOLDER}/{name}.py", *filled)
     assert not (tmp_path / "a.hdf5").exists()
+
+
+def test_no_data_script_waits_for_pytorch():
+    """Its import takes seconds, and make_calvin_data.sh starts these scripts some forty times."""
+    code = f"""
+import runpy, sys
+sys.path.insert(0, {FOLDER!r})
+for path in {sorted(str(path) for path in (ROOT / FOLDER).glob("*.py"))!r}:
+    runpy.run_path(path)
+    assert "torch" not in sys.modules, path
+"""
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
