@@ -27,7 +27,14 @@ from dynaguide.types import Denoiser, Score
 from dynaguide_calvin import scene as facts
 from dynaguide_calvin.experiments import Experiment, goal_images, make_experiment, read_experiment
 
-PUBLISHED = {"scale": 1.5, "ss": 4, "alpha": 30.0, "candidates": 1, "replan_every": None}  # where neither a flag nor the experiment says it
+PUBLISHED = {
+    "scale": 1.5,
+    "ss": 4,
+    "alpha": 30.0,
+    "candidates": 1,
+    "free_steps": 0,
+    "replan_every": None,
+}  # where neither a flag nor the experiment says it
 Assemble = Callable[[Score | None], Steering]
 
 
@@ -64,7 +71,7 @@ def parser(description: str | None, *, example: str) -> argparse.ArgumentParser:
 
 
 def add_guidance(made: argparse.ArgumentParser) -> None:
-    methods.add_guidance(made, scale=None, ss=None, candidates=None, on="noisy")
+    methods.add_guidance(made, scale=None, ss=None, candidates=None, on="noisy", free_steps=None)
     made.add_argument("--direct_position_guidance", action="store_true", help="lead the gripper to loc_target instead (ITPS); no dynamics model")
 
 

@@ -1,4 +1,4 @@
-"""Guidances: what is subtracted from the predicted noise. They add, and each can be held to the last steps or capped."""
+"""Guidances: what is subtracted from the predicted noise. They add, and each can be held to some of the steps or capped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,10 +31,16 @@ class Guidance:
 
     def last(self, steps: int) -> "Guidance":
         """Only in the last `steps` denoising steps."""
+        return self._where(lambda steps_left: steps_left <= steps)
 
+    def before_last(self, steps: int) -> "Guidance":
+        """In all but the last `steps` denoising steps: it decides what is done, and the policy alone how exactly."""
+        return self._where(lambda steps_left: steps_left > steps)
+
+    def _where(self, holds: Callable[[int], bool]) -> "Guidance":
         def given(obs: Observation) -> BoundGuidance:
             inner = self.given(obs)
-            return lambda at: inner(at) if at.steps_left <= steps else torch.zeros_like(at.noisy)
+            return lambda at: inner(at) if holds(at.steps_left) else torch.zeros_like(at.noisy)
 
         return Guidance(given)
 

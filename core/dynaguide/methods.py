@@ -12,7 +12,9 @@ from dynaguide.steering import Steering
 from dynaguide.types import Score
 
 
-def add_guidance(made: argparse.ArgumentParser, *, scale: float | None, ss: int | None, candidates: int | None, on: Differentiate) -> None:
+def add_guidance(
+    made: argparse.ArgumentParser, *, scale: float | None, ss: int | None, candidates: int | None, on: Differentiate, free_steps: int | None = 0
+) -> None:
     """The flags of `guided`. A default of None is for the caller to fill in."""
     group = made.add_argument_group("guidance")
     group.add_argument("--scale", type=float, default=scale, help="s of Eq. 3; 0 is the base policy")
@@ -27,6 +29,7 @@ def add_guidance(made: argparse.ArgumentParser, *, scale: float | None, ss: int 
     group.add_argument("--renoise", action="store_true", help="go back to the step's noise level before each repeat (ITPS)")
     group.add_argument("--published_clamp", action="store_true", help="keep the noise when the clean estimate is clamped, as published")
     group.add_argument("--cap", type=float, help="the guidance is at most so many times as long as the predicted noise (default: any)")
+    group.add_argument("--free_steps", type=int, default=free_steps, help="the last so many denoising steps are the policy's alone (published: 0)")
     group.add_argument("--last_steps", type=int, help="guide only the last so many denoising steps (default: all)")
 
 
@@ -43,11 +46,15 @@ def guided(args: argparse.Namespace, score: Score | None) -> Steering:
         raise UserError(f"--scale must be finite, not {args.scale}")
     if args.candidates < 1:
         raise UserError(f"--candidates must be at least 1, not {args.candidates}")
+    if args.free_steps < 0:
+        raise UserError(f"--free_steps must be at least 0, not {args.free_steps}")
     if score is None or args.scale == 0:
         return Steering(consistent_clamp=not args.published_clamp)
     guidance = ascend(score, args.scale, on=args.on)
     if args.last_steps is not None:
         guidance = guidance.last(args.last_steps)
+    if args.free_steps:
+        guidance = guidance.before_last(args.free_steps)
     if args.cap is not None:
         guidance = guidance.capped(args.cap)
     settings = Steering(guidance=guidance, repeats=args.ss, renoise=args.renoise, consistent_clamp=not args.published_clamp)
