@@ -27,14 +27,14 @@ from dynaguide.types import Denoiser, Score
 from dynaguide_calvin import scene as facts
 from dynaguide_calvin.experiments import Experiment, goal_images, make_experiment, read_experiment
 
-PUBLISHED = {
+PUBLISHED = {  # where neither a flag nor the experiment says it
     "scale": 1.5,
     "ss": 4,
     "alpha": 30.0,
     "candidates": 1,
     "free_steps": 0,
     "replan_every": None,
-}  # where neither a flag nor the experiment says it
+}
 Assemble = Callable[[Score | None], Steering]
 
 

@@ -194,9 +194,17 @@ def test_guidances_add():
     torch.testing.assert_close((one + two).given(obs)(at), one.given(obs)(at) + two.given(obs)(at))
 
 
-def test_a_gated_guidance_acts_in_the_last_steps_only():
-    steps = list(denoise(ToyPolicy(), toy_obs(), Steering(guidance=ascend(closeness, 0.3).last(3)), rngs()))
-    assert [bool((step.guidance != 0).any()) for step in steps] == [False] * 7 + [True] * 3
+def test_a_gated_guidance_acts_in_its_steps_only():
+    def acts(guidance):
+        return [bool((step.guidance != 0).any()) for step in denoise(ToyPolicy(), toy_obs(), Steering(guidance=guidance), rngs())]
+
+    assert acts(ascend(closeness, 0.3).last(3)) == [False] * 7 + [True] * 3
+    assert acts(ascend(closeness, 0.3).before_last(4)) == [True] * 6 + [False] * 4
+
+
+def test_the_first_steps_and_the_last_ones_are_all_of_them():
+    whole = ascend(closeness, 0.3)
+    assert torch.equal(run(guidance=whole.before_last(4) + whole.last(4)), run(guidance=whole))
 
 
 def test_a_capped_guidance_never_outweighs_the_predicted_noise():

@@ -53,7 +53,8 @@ def test_scale_0_and_one_sample_are_the_base_policy(episodes):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--on", "noisy"), ("--ss", 2), ("--ss", 2, "--renoise"), ("--published_clamp",), ("--cap", 0.001), ("--last_steps", 2)]
+    "flags",
+    [("--on", "noisy"), ("--ss", 2), ("--ss", 2, "--renoise"), ("--published_clamp",), ("--cap", 0.001), ("--last_steps", 2), ("--free_steps", 8)],
 )
 def test_each_form_of_guidance_changes_the_run(episodes, flags):
     plain = ("--scale", 3)

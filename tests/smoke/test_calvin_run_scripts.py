@@ -206,6 +206,7 @@ def test_flags_that_make_no_sense_are_refused(folder, capsys, tmp_path):
     assert "takes no goals" in run_mistake(capsys, folder, "--goal_dir", tmp_path)
     assert "camera" in run_mistake(capsys, folder, "--camera_names", "front")
     assert "sigma" in run_mistake(capsys, folder, "--alpha", "0")
+    assert "--free_steps must be at least 0" in run_mistake(capsys, folder, "--free_steps", "-1")
     assert "between 1 and 15" in run_mistake(capsys, folder, "--replan_every", "16")
     assert "--num_samples must be at least 1" in run_mistake(capsys, folder, "--num_samples", "0", name="run_sampling_baseline.py")
     (tmp_path / "file").write_text("")
