@@ -33,7 +33,7 @@ class Experiment:
     loc_target       where position guidance leads the gripper
     reset_poses      robot states to start from; random poses otherwise
     behaviors        what counts as success, where the labels of pos_examples should not say it
-    scale, ss, alpha, candidates, free_steps, replan_every    the settings that suit it; flags override them
+    scale, ss, alpha, distance, compare, candidates, free_steps, replan_every    the settings that suit it; flags override them
     """
 
     env_setup: dict[str, Any] = field(default_factory=dict)
@@ -46,6 +46,8 @@ class Experiment:
     scale: float | None = None
     ss: int | None = None
     alpha: float | None = None
+    distance: str | None = None
+    compare: tuple[str, ...] | None = None
     candidates: int | None = None
     free_steps: int | None = None
     replan_every: int | None = None

@@ -31,6 +31,8 @@ PUBLISHED = {  # where neither a flag nor the experiment says it
     "scale": 1.5,
     "ss": 4,
     "alpha": 30.0,
+    "distance": "euclidean",
+    "compare": None,
     "candidates": 1,
     "free_steps": 0,
     "replan_every": None,

@@ -1,7 +1,7 @@
 """Steering by predicted outcomes as flags: the dynamics model, the conditions that it is steered to, and whether it fits the policy."""
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 
@@ -9,7 +9,7 @@ from dynaguide.chunks import Windows
 from dynaguide.conditions import EMBEDDINGS, check_renderer, read_conditions
 from dynaguide.errors import UserError
 from dynaguide.outcomes import Dynamics
-from dynaguide.scores import Conditions, goal_score
+from dynaguide.scores import Conditions, Distance, goal_score
 from dynaguide.types import Score
 
 
@@ -19,7 +19,8 @@ def add_outcomes(made: argparse.ArgumentParser) -> None:
     group.add_argument("--guidance", help="the dynamics model's checkpoint (ours, or a published state dict); without one the policy runs alone")
     group.add_argument("--encoder", help="where DINOv2's weights lie, if the dynamics model needs them and they are not in a cache")
     group.add_argument("--alpha", type=float, help="sigma of Eq. 2 (default: the experiment's, else 30)")
-    group.add_argument("--distance", default="euclidean", help="between outcomes: euclidean, squared")
+    group.add_argument("--distance", help=f"between outcomes: {', '.join(get_args(Distance))} (default: the experiment's, else euclidean)")
+    group.add_argument("--compare", nargs="+", metavar="CAMERA", help="cameras whose pictures are compared (default: the experiment's, else all)")
     group.add_argument(
         "--embed", default="encoder", help=f"how conditions are embedded: {', '.join(EMBEDDINGS)} (dynamics: as the published code does)"
     )
@@ -34,7 +35,7 @@ def outcome_score(args: argparse.Namespace, dynamics: Dynamics, positive: str | 
     def tokens(path: str | None) -> Any:
         return None if path is None else read_conditions(path, dynamics, max_examples=args.max_examples, embed=args.embed)
 
-    return goal_score(dynamics, Conditions(tokens(positive), tokens(negative)), args.alpha, distance=args.distance)
+    return goal_score(dynamics, Conditions(tokens(positive), tokens(negative)), args.alpha, distance=args.distance, cameras=args.compare)
 
 
 def check_fit(dynamics: Dynamics, windows: Windows, action_dim: int, env: gym.Env[Any, Any], env_meta: dict[str, Any], where: str) -> None:

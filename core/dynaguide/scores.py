@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,8 @@ from dynaguide.outcomes import Dynamics
 from dynaguide.types import ActionChunk, BoundScore, Observation, Score
 
 AWAY = ("log_p", "log_not_p")
-Distance = Literal["euclidean", "squared"]
+Distance = Literal["euclidean", "squared", "weighted"]
+_SOFTNESS = 0.5  # standard deviations of a token's number below which a difference counts no more
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,17 @@ class Conditions:
                 raise UserError(f"the set of pictures of {name} outcomes is empty")
 
 
-def goal_score(dynamics: Dynamics, conditions: Conditions, sigma: float, *, distance: Distance = "euclidean") -> Score:
+def goal_score(
+    dynamics: Dynamics, conditions: Conditions, sigma: float, *, distance: Distance = "euclidean", cameras: Sequence[str] | None = None
+) -> Score:
     """d = log sum_i exp(-|g_i+ - z| / sigma) - log sum_j exp(-|g_j- - z| / sigma), z the predicted outcome (Eq. 2).
 
     sigma      how sharply the nearest conditions count, --alpha
-    distance   over all tokens; Euclidean as the paper found best, or squared as it derives it
+    distance   Euclidean as the paper found best; squared as it derives it; weighted: Euclidean, and what a set's pictures agree on counts most
+               (for pictures that show one part as wanted and everything else as it happens to be)
+    cameras    whose pictures are compared; None: all
     """
-    metric = outcome_metric(conditions, sigma, distance=distance)
+    metric = outcome_metric(_seen_by(conditions, dynamics, cameras), sigma, distance=distance)
     shape = (dynamics.config.image_tokens, dynamics.config.features)
     for tokens in (conditions.positive, conditions.negative):
         if tokens is not None and tuple(tokens.shape[1:]) != shape:
@@ -47,17 +52,33 @@ def goal_score(dynamics: Dynamics, conditions: Conditions, sigma: float, *, dist
 
     def given(obs: Observation) -> BoundScore:
         predict = dynamics.given(obs)
-        return lambda actions: metric(predict(actions))
+        return lambda actions: metric(_tokens_of(predict(actions), dynamics, cameras))
 
     return Score(given)
+
+
+def _seen_by(conditions: Conditions, dynamics: Dynamics, cameras: Sequence[str] | None) -> Conditions:
+    for camera in cameras or ():
+        if camera not in dynamics.config.cameras:
+            raise unknown_name("camera to compare by", camera, list(dynamics.config.cameras))
+    sets = (conditions.positive, conditions.negative)
+    return Conditions(*(None if tokens is None else _tokens_of(tokens, dynamics, cameras) for tokens in sets))
+
+
+def _tokens_of(outcomes: Tokens, dynamics: Dynamics, cameras: Sequence[str] | None) -> Tokens:
+    """Those of some cameras; an outcome has as many of each, in the cameras' order."""
+    if not cameras:
+        return outcomes
+    parts = outcomes.chunk(len(dynamics.config.cameras), 1)
+    return torch.cat([parts[dynamics.config.cameras.index(camera)] for camera in cameras], 1)
 
 
 def outcome_metric(conditions: Conditions, sigma: float, *, distance: Distance = "euclidean") -> Callable[[Tokens], Float[Tensor, " batch"]]:
     """Eq. 2 as a function of an outcome, predicted or true."""
     if not 0 < sigma < float("inf"):
         raise UserError(f"sigma (--alpha) must be positive, not {sigma}")
-    if distance not in ("euclidean", "squared"):
-        raise unknown_name("distance", distance, ["euclidean", "squared"])
+    if distance not in get_args(Distance):
+        raise unknown_name("distance", distance, list(get_args(Distance)))
     signed = [(sign, _Near(tokens, distance)) for sign, tokens in ((1.0, conditions.positive), (-1.0, conditions.negative)) if tokens is not None]
 
     def metric(outcome: Tokens) -> Tensor:
@@ -72,14 +93,21 @@ class _Near:
     def __init__(self, conditions: Tokens, distance: Distance) -> None:
         flat = conditions.flatten(1)
         self._centre = flat.mean(0)
-        self._conditions = flat - self._centre
+        self._weights = _agreement(flat) if distance == "weighted" else torch.ones_like(self._centre)
+        self._conditions = (flat - self._centre) * self._weights
         self._norms = self._conditions.square().sum(1)
         self._distance = distance
 
     def distances(self, outcome: Tokens) -> Float[Tensor, "batch condition"]:
-        z = outcome.flatten(1).to(self._centre.dtype) - self._centre
+        z = (outcome.flatten(1).to(self._centre.dtype) - self._centre) * self._weights
         squared = (z.square().sum(1, keepdim=True) - 2 * z @ self._conditions.T + self._norms).clamp_min(1e-6)
-        return squared.sqrt() if self._distance == "euclidean" else squared
+        return squared if self._distance == "squared" else squared.sqrt()
+
+
+def _agreement(flat: Float[Tensor, "condition number"]) -> Float[Tensor, " number"]:
+    """How much each number of an outcome counts: the less, the more it varies within the set. Their mean square is 1."""
+    weights = 1 / (flat.std(0, correction=0) + _SOFTNESS)
+    return weights / weights.square().mean().sqrt()
 
 
 Positions = Callable[[Observation, ActionChunk], Float[Tensor, "batch step coordinate"]]
