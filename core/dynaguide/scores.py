@@ -65,7 +65,7 @@ def _seen_by(conditions: Conditions, dynamics: Dynamics, cameras: Sequence[str] 
     return Conditions(*(None if tokens is None else _tokens_of(tokens, dynamics, cameras) for tokens in sets))
 
 
-def _tokens_of(outcomes: Tokens, dynamics: Dynamics, cameras: Sequence[str] | None) -> Tokens:
+def _tokens_of(outcomes: Tokens, dynamics: Dynamics, cameras: Sequence[str] | None) -> Float[Tensor, "batch compared width"]:
     """Those of some cameras; an outcome has as many of each, in the cameras' order."""
     if not cameras:
         return outcomes

@@ -323,6 +323,10 @@ def form_of(config: dict[str, Any]) -> str:
     if config.get("published_clamp"):
         words.append("published clamp")
     words += [f"{name} {config[key]:g}" for key, name in (("cap", "cap"), ("last_steps", "last")) if config.get(key) is not None]
+    if config.get("free_steps"):
+        words.append(f"last {config['free_steps']} steps free")
+    if config.get("candidates", 1) > 1:
+        words.append(f"best of {config['candidates']}")
     return ", ".join(words)
 
 
@@ -333,8 +337,10 @@ def sweep_figure(path: Path | str, runs: Sequence[RecordedRun]) -> Path:
     steered = [run for run in runs if run.arm == "guided" and run.target]
     if not steered:
         raise UserError("a sweep needs results of guided runs with one target each")
-    for form in dict.fromkeys(form_of(run.config) for run in steered):
-        _draw_form(axis, form, [run for run in steered if form_of(run.config) == form])
+    forms = list(dict.fromkeys(form_of(run.config) for run in steered))
+    for index, form in enumerate(forms):
+        aside = 1.02 ** (index - (len(forms) - 1) / 2)  # so that the bars of one strength do not hide each other
+        _draw_form(axis, form, [run for run in steered if form_of(run.config) == form], aside)
     base = [episode for run in runs if run.arm == "base" for episode in run.episodes]
     if base:
         share = rate(sum(bool(episode.behaviors) for episode in base), len(COLOR_NAMES) * len(base))
@@ -349,9 +355,9 @@ def sweep_figure(path: Path | str, runs: Sequence[RecordedRun]) -> Path:
     return saved(figure, path)
 
 
-def _draw_form(axis: Axes, form: str, runs: Sequence[RecordedRun]) -> None:
+def _draw_form(axis: Axes, form: str, runs: Sequence[RecordedRun], aside: float) -> None:
     scales = sorted({float(run.config["scale"]) for run in runs})
     rates = [target_rate([run for run in runs if run.config["scale"] == scale]) for scale in scales]
     centres = np.array([value.rate for value in rates])
     error = [centres - [value.low for value in rates], [value.high for value in rates] - centres]
-    axis.errorbar(scales, centres, error, marker="o", markersize=4, capsize=2, linewidth=1.4, label=form)
+    axis.errorbar(np.array(scales) * aside, centres, error, marker="o", markersize=4, capsize=2, linewidth=1.4, label=form)

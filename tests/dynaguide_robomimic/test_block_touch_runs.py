@@ -133,6 +133,7 @@ def test_a_sweep_joins_the_targets_of_one_strength(tmp_path):
     blue = recorded(tmp_path / "b.json", {**config, "weights": [1, 0, 0, 0]}, ["blue", "red", None])
     assert (pictures.target_rate([red, blue]).count, pictures.target_rate([red, blue]).total) == (3, 6)
     assert pictures.form_of(config) == "noisy chunk, 4 repeats, not re-noised"
+    assert pictures.form_of({**config, "candidates": 5, "free_steps": 2}) == "noisy chunk, 4 repeats, not re-noised, last 2 steps free, best of 5"
     assert pictures.sweep_figure(tmp_path / "s.png", [red, blue]).stat().st_size > 5000
 
 
