@@ -12,9 +12,11 @@ from dynaguide.outcomes import load_dynamics
 from dynaguide_robomimic.checkpoints import load_policy
 from scripts import ROOT
 
+pytestmark = pytest.mark.xdist_group("from_nothing")  # one process makes it, and uses it twice
+
 
 def shell(path: str, *argv: str, **settings: object) -> str:
-    environment = {**os.environ, "PYTHON": sys.executable, **{key: str(value) for key, value in settings.items()}}
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **{key: str(value) for key, value in settings.items()}}
     finished = subprocess.run(["bash", ROOT / path, *argv], env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
