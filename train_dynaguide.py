@@ -127,7 +127,7 @@ def _data(args: Namespace) -> OutcomeData:
         angles=tuple(args.proprio_angles),
         pictures=args.decoder_width > 0,
         cached=not args.no_cache,
-        workers=args.workers,
+        workers=_workers(args),
     )
 
 
@@ -152,6 +152,10 @@ def _check_dimension(flag: str, given: int | None, found: int) -> None:
         raise UserError(f"--{flag} {given}, but the data has {found}")
 
 
+def _workers(args: Namespace) -> int:
+    return 1 if args.debug else args.workers  # starting others takes longer than ten steps
+
+
 def _plan(args: Namespace) -> TrainingPlan:
     steps = 10 if args.debug else args.num_epochs * STEPS_PER_EPOCH
     return TrainingPlan(
@@ -165,7 +169,7 @@ def _plan(args: Namespace) -> TrainingPlan:
         ema_max_decay=0.998,
         seed=args.seed,
         mixed_precision=args.mixed_precision,
-        workers=args.workers,
+        workers=_workers(args),
         validate_every=10 * STEPS_PER_EPOCH,
         save_every=10 * STEPS_PER_EPOCH,
     )

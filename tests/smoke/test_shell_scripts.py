@@ -12,8 +12,6 @@ from dynaguide.outcomes import load_dynamics
 from dynaguide_robomimic.checkpoints import load_policy
 from scripts import ROOT
 
-pytestmark = pytest.mark.xdist_group("from_nothing")  # one process makes it, and uses it twice
-
 
 def shell(path: str, *argv: str, **settings: object) -> str:
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **{key: str(value) for key, value in settings.items()}}
@@ -22,18 +20,17 @@ def shell(path: str, *argv: str, **settings: object) -> str:
     return finished.stdout
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
+@pytest.fixture
+def made(tmp_path):
     """A folder with the data in `out`, conditions and models in `models`, and the experiments."""
-    folder = tmp_path_factory.mktemp("from_nothing")
-    shutil.copytree(ROOT / "calvin_exp_configs_examples", folder / "experiments")
-    shell("data_processing_calvin/make_calvin_data.sh", str(folder / "out"), STARTS=3, VALID_STARTS=8, EXAMPLES=1, PROCESSES=1,
-          THIRD_PERSON=64, EYE_IN_HAND=48, CONDITIONS=folder / "models", EXPERIMENTS=folder / "experiments")  # fmt: skip
-    shell("paper_experiments/train_calvin.sh", str(folder / "out"), FLAGS="--debug", MODELS=folder / "models", DEVICE="cpu")
-    return folder
+    shutil.copytree(ROOT / "calvin_exp_configs_examples", tmp_path / "experiments")
+    shell("data_processing_calvin/make_calvin_data.sh", str(tmp_path / "out"), STARTS=3, VALID_STARTS=8, EXAMPLES=1, PROCESSES=1,
+          THIRD_PERSON=64, EYE_IN_HAND=48, CONDITIONS=tmp_path / "models", EXPERIMENTS=tmp_path / "experiments")  # fmt: skip
+    shell("paper_experiments/train_calvin.sh", str(tmp_path / "out"), FLAGS="--debug", MODELS=tmp_path / "models", DEVICE="cpu")
+    return tmp_path
 
 
-def test_data_and_models_are_made_from_nothing(made):
+def test_data_and_models_are_made_from_nothing_and_once(made):
     assert len(list((made / "models" / "conditions").glob("*_1.hdf5"))) == 15
     assert len(list((made / "models" / "conditions" / "underspecified").glob("*_1.hdf5"))) == 8
     for name in ("policy", "gc_policy"):
@@ -46,8 +43,6 @@ def test_data_and_models_are_made_from_nothing(made):
     (made / "probe").touch()
     assert modes == {(made / "probe").stat().st_mode & 0o777}
 
-
-def test_what_is_there_is_not_made_again(made):
     before = (made / "out" / "play.hdf5").stat().st_mtime_ns
     said = shell("data_processing_calvin/make_calvin_data.sh", str(made / "out"), CONDITIONS=made / "models")
     assert "play: done already" in said
