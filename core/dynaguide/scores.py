@@ -16,7 +16,7 @@ from dynaguide.types import ActionChunk, BoundScore, Observation, Score
 
 AWAY = ("log_p", "log_not_p")
 Distance = Literal["euclidean", "squared", "weighted"]
-_SOFTNESS = 0.5  # standard deviations of a token's number below which a difference counts no more
+_SOFTNESS = 0.5  # added to the standard deviation of a number of a token: what varies less than this counts about equally
 
 
 @dataclass(frozen=True)
