@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import dynaguide
 from dynaguide import UserError, cli
 from dynaguide.results import EpisodeResult, behavior_rates, rate, write_results
 
@@ -12,6 +13,13 @@ PUBLISHED_KEYS = {"Return", "Horizon", "Success_Rate", "Exception_Rate", "time",
 
 def some() -> list[EpisodeResult]:
     return [EpisodeResult(seed, 10 * seed, 0.5, 1.0, seed % 2 == 0, ("left",) if seed % 2 == 0 else ()) for seed in (3, 1, 2, 4)]
+
+
+def test_every_public_name_is_found_where_it_is_said_to_be():
+    assert all(getattr(dynaguide, name) is not None for name in dynaguide.__all__)
+    assert sorted(dynaguide.__all__) == sorted(dynaguide._MODULE)
+    with pytest.raises(AttributeError, match="no attribute 'descend'"):
+        _ = dynaguide.descend
 
 
 def test_the_published_keys_and_an_entry_an_episode(tmp_path):
