@@ -1,6 +1,5 @@
 """Look at the play table: one scripted behaviour, in a window where there is a display, and otherwise as an MP4."""
 
-import os
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dynaguide import cli
 from dynaguide.errors import UserError
 from dynaguide.recorders import Video
 from dynaguide_calvin import scene as facts
+from dynaguide_calvin.bullet import PhysicsError, has_display
 from dynaguide_calvin.env import PlayTableEnv
 from dynaguide_calvin.players import Played, play_behavior
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(args: Namespace) -> None:
     facts.behavior_named(args.behavior)
-    if args.video_path or not os.environ.get("DISPLAY"):
+    if args.video_path or not has_display():
         film(args, args.video_path or "play_table.mp4")
     else:
         watch(args)
@@ -62,9 +62,13 @@ def film(args: Namespace, path: str) -> None:
 def watch(args: Namespace) -> None:
     """In pybullet's window, until it is closed."""
     env = _AtTheSpeedOfLife(scene=args.scene, assets=args.assets, cameras=(), render_mode="human")
-    play(env, args.behavior, args.seed)
-    while env.world.bullet.isConnected():
-        time.sleep(0.1)
+    try:
+        play(env, args.behavior, args.seed)
+        while env.world.bullet.isConnected():
+            time.sleep(0.1)
+    except PhysicsError:
+        if env.world.bullet.isConnected():
+            raise
 
 
 def play(env: PlayTableEnv, behavior: str, seed: int) -> Played:

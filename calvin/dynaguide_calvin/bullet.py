@@ -1,11 +1,14 @@
 """A pybullet client of one's own: every call goes to it, nothing is shared with other clients in the process."""
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+
+from dynaguide.errors import UserError
 
 
 @contextlib.contextmanager
@@ -29,11 +32,32 @@ with _quiet():
     import pybullet
 
 
+def has_display() -> bool:
+    """Whether a window can be opened: pybullet itself ends the process, or hangs, where X does not answer."""
+    if not sys.platform.startswith("linux"):
+        return True
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        return False
+    x11.XOpenDisplay.restype, x11.XCloseDisplay.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    display = x11.XOpenDisplay(None)
+    if display:
+        x11.XCloseDisplay(display)
+    return bool(display)
+
+
+PhysicsError = pybullet.error  # what every call raises once a window has been closed
+
+
 class Bullet:
     """pybullet's functions and constants, bound to one physics client. `gui` opens a window."""
 
     def __init__(self, *, gui: bool = False) -> None:
-        self.client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
+        if gui and not has_display():
+            raise UserError(f"no window can be opened: no X display answers (DISPLAY is {os.environ.get('DISPLAY')!r})")
+        with _quiet():
+            self.client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(pybullet, name)

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from dynaguide.errors import UserError, unknown_name
 from dynaguide_calvin import meshes
-from dynaguide_calvin import scene as facts
 from dynaguide_calvin.meshes import Mesh
 from dynaguide_calvin.scene import CAMERAS
-from dynaguide_calvin.world import Part, World
+from dynaguide_calvin.world import LIGHT_COLORS, Part, World
 
 log = logging.getLogger(__name__)
 Array = NDArray[Any]
 BACKGROUND = (0.80, 0.80, 0.82)  # the floor, as the shader would light it: drawing it would cost as much as everything else
-LIGHT_COLORS = {facts.BULB: facts.BULB_COLOR, facts.LED: facts.LED_COLOR}
 MOST_PARTS = 64  # as in the shader
 RENDERERS = ("gl", "tiny", "auto")
 
@@ -95,9 +93,7 @@ class Tiny:
 
     def picture(self, world: World, camera: str, size: int) -> Array:
         bullet = world.bullet
-        for light, part in world.lights.items():
-            color = LIGHT_COLORS[light] if _is_on(world, light) else facts.LIGHT_OFF
-            bullet.changeVisualShape(part.body, part.link, rgbaColor=(*color, 1))
+        world.paint_lights()
         view, projection = camera_view(world, camera)
         flags = {"flags": bullet.ER_NO_SEGMENTATION_MASK, "renderer": bullet.ER_TINY_RENDERER, "shadow": 0}  # shadow is remembered: always say it
         pixels = bullet.getCameraImage(size, size, viewMatrix=view, projectionMatrix=projection, **flags)[2]
@@ -122,13 +118,9 @@ class Gl:
             return self._model.draw(world, matrix, size)
 
 
-def _is_on(world: World, light: int) -> bool:
-    return world.control.bulb if light == facts.BULB else world.control.led
-
-
 def _glow(world: World, light: int | None) -> tuple[float, float, float, float]:
     """What a light that is on mixes into its own colour, and how much."""
-    return (*LIGHT_COLORS[light], 0.85) if light is not None and _is_on(world, light) else (0.0, 0.0, 0.0, 0.0)
+    return (*LIGHT_COLORS[light], 0.85) if light is not None and world.is_on(light) else (0.0, 0.0, 0.0, 0.0)
 
 
 class _Device:
@@ -174,21 +166,22 @@ class _Model:
     def __init__(self, device: _Device, world: World) -> None:
         self._device = device
         shapes = list(visible_shapes(world))
-        self._parts = list(dict.fromkeys(shape.part for shape in shapes))
+        parts = sorted(dict.fromkeys(shape.part for shape in shapes))
+        self._links = {body: [part.link for part in parts if part.body == body] for body in dict.fromkeys(part.body for part in parts)}
         lit = {part: light for light, part in world.lights.items()}
         groups: dict[tuple[Path | None, int | None], list[Array]] = {}
         for shape in shapes:
-            groups.setdefault((shape.mesh.image, lit.get(shape.part)), []).append(_vertices(shape, self._parts.index(shape.part)))
-        self._balls = np.array([_ball(np.concatenate([one.mesh.corners for one in shapes if one.part == part])) for part in self._parts])
+            groups.setdefault((shape.mesh.image, lit.get(shape.part)), []).append(_vertices(shape, parts.index(shape.part)))
+        self._balls = np.array([_ball(np.concatenate([one.mesh.corners for one in shapes if one.part == part])) for part in parts])
         self._moment: object = None  # that `_poses` are of
-        self._batches = [self._upload(np.concatenate(parts), image, light) for (image, light), parts in groups.items()]
+        self._batches = [self._upload(np.concatenate(some), image, light) for (image, light), some in groups.items()]
 
     def draw(self, world: World, matrix: Array, size: int) -> Array:
         frame = self._device.buffer(size)
         frame.use()
         self._device.context.clear(*BACKGROUND)
         if self._moment is not world.moment:  # both cameras of a step share them
-            self._moment, self._poses = world.moment, _poses(world, self._parts)
+            self._moment, self._poses = world.moment, _poses(world, self._links)
         visible = _visible_balls(self._balls, self._poses, matrix)
         for program in {id(batch.array.program): batch.array.program for batch in self._batches}.values():
             program["view"].write(matrix.astype("f4").tobytes())
@@ -216,18 +209,16 @@ class _Model:
 
 
 def _ball(corners: Array) -> Array:
-    """(4,): centre and radius of a ball around a part, in the part's frame."""
+    """(5,): centre, 1 and radius of a ball around a part, in the part's frame."""
     centre = (corners.min(0) + corners.max(0)) / 2
-    return np.array([*centre, np.linalg.norm(corners - centre, axis=1).max()])
+    return np.array([*centre, 1, np.linalg.norm(corners - centre, axis=1).max()])
 
 
 def _visible_balls(balls: Array, poses: Array, matrix: Array) -> Array:
-    """Which parts a camera may see: (part,) of bool. `poses` and `matrix` are transposed."""
-    placed = poses[: len(balls)]
-    centres = np.einsum("pi,pij->pj", balls[:, :3], placed[:, :3, :3]) + placed[:, 3, :3]
+    """Which parts a camera may see: (part,) of bool. `balls` have a 1 before their radius; `poses` and `matrix` are transposed."""
+    centres = (balls[:, None, :4] @ poses[: len(balls)])[:, 0]
     planes = np.concatenate([matrix[:, 3:] + matrix[:, :3], matrix[:, 3:] - matrix[:, :3]], axis=1)  # (4, 6), positive inside
-    distances = centres @ planes[:3] + planes[3]
-    return np.asarray((distances > -balls[:, 3:] * np.linalg.norm(planes[:3], axis=0)).all(1))
+    return np.asarray((centres @ planes > -balls[:, 4:] * np.sqrt((planes[:3] ** 2).sum(0))).all(1))
 
 
 def _spans(parts: Array) -> list[tuple[int, int, int]]:
@@ -292,37 +283,46 @@ def _vertices(shape: VisibleShape, part: int) -> Array:
     )
 
 
-def _poses(world: World, parts: list[Part]) -> Array:
-    """(MOST_PARTS, 4, 4), transposed as GL wants them."""
+def _poses(world: World, groups: Mapping[int, list[int]]) -> Array:
+    """(MOST_PARTS, 4, 4) of the parts in their order, transposed as GL wants them."""
+    places = np.array(_places(world, groups))
+    products = places[:, 3:, None] * places[:, None, 3:]
     made = np.zeros((MOST_PARTS, 4, 4), np.float32)
-    places = _places(world, parts)
-    made[: len(places), :3, :3] = _turns(places[:, 3:]).transpose(0, 2, 1)
-    made[: len(places), 3, :3] = places[:, :3]
     made[:, 3, 3] = 1
+    made[: len(places), :3, :3] = (np.eye(3).ravel() + products.reshape(-1, 16) @ _TURN).reshape(-1, 3, 3)
+    made[: len(places), 3, :3] = places[:, :3]
     return made
 
 
-def _places(world: World, parts: list[Part]) -> Array:
-    """(part, 7): position and quaternion of each link's frame, of a base's centre of mass."""
-    bullet, found = world.bullet, {}
-    for body in dict.fromkeys(part.body for part in parts):
-        links = [part.link for part in parts if part.body == body and part.link >= 0]
-        states = bullet.getLinkStates(body, links, computeForwardKinematics=1) if links else ()
-        found.update({Part(body, link): (*state[4], *state[5]) for link, state in zip(links, states, strict=True)})
-        position, quaternion = bullet.getBasePositionAndOrientation(body)
-        found[Part(body, -1)] = (*position, *quaternion)
-    return np.array([found[part] for part in parts])
+def _places(world: World, groups: Mapping[int, list[int]]) -> list[tuple[float, ...]]:
+    """Position and quaternion of each link's frame, or of a base's centre of mass, body by body."""
+    bullet, made = world.bullet, []
+    for body, links in groups.items():
+        bases = links.count(-1)
+        if bases:
+            position, quaternion = bullet.getBasePositionAndOrientation(body)
+            made.append(position + quaternion)
+        if len(links) > bases:
+            made += [state[4] + state[5] for state in bullet.getLinkStates(body, links[bases:], computeForwardKinematics=1)]
+    return made
 
 
-def _turns(quaternions: Array) -> Array:
-    """(n, 4) as x, y, z, w -> (n, 3, 3)."""
-    x, y, z, w = quaternions.T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), -1, 0)
+def _turn_of_products() -> Array:
+    """(16, 9): from the products of a quaternion's numbers x, y, z, w to its rotation less the identity, transposed."""
+    x, y, z, w = range(4)
+    terms = [
+        [(y, y, -2), (z, z, -2)], [(x, y, 2), (z, w, 2)], [(x, z, 2), (y, w, -2)],
+        [(x, y, 2), (z, w, -2)], [(x, x, -2), (z, z, -2)], [(y, z, 2), (x, w, 2)],
+        [(x, z, 2), (y, w, 2)], [(y, z, 2), (x, w, -2)], [(x, x, -2), (y, y, -2)],
+    ]  # fmt: skip
+    made = np.zeros((4, 4, 9))
+    for entry, parts in enumerate(terms):
+        for one, other, factor in parts:
+            made[one, other, entry] = factor
+    return made.reshape(16, 9)
+
+
+_TURN = _turn_of_products()
 
 
 def _texture(context: Any, path: Path) -> Any:

@@ -21,6 +21,9 @@ GRAVITY = -9.8
 JOINT_FRICTION = 4.0  # newtons that hold door, drawer and switch where they are; also what pushes the button back up
 STUCK = -0.003  # a cube that reaches deeper than this into something is put elsewhere
 SHUFFLES = 1000
+WINDOW_DISTANCE = 1.3  # metres from the table to the eye of a window
+WINDOW_LIGHT = (1.4, -2.0, 3.1)  # where its lamp is
+LIGHT_COLORS = {facts.BULB: facts.BULB_COLOR, facts.LED: facts.LED_COLOR}
 
 
 class Control(NamedTuple):
@@ -68,6 +71,9 @@ class World:
         self._release_joints()
         self.moment = object()  # another one after every change
         self.control = Control(self.robot.pose(), 1.0, False, False, False, False)
+        self._gui = gui
+        if gui:
+            self._arrange_window()
         self._fresh = self.save()
 
     def _load(self, files: Files) -> None:
@@ -101,6 +107,17 @@ class World:
         touched = self.bullet.createCollisionShape(self.bullet.GEOM_BOX, halfExtents=half)
         self.floor = self.bullet.createMultiBody(0, touched, seen, (0, 0, -0.011), useMaximalCoordinates=1)
 
+    def _arrange_window(self) -> None:
+        """Nothing but the table, seen from where `third_person` looks, but nearer."""
+        bullet, camera = self.bullet, facts.CAMERAS[facts.THIRD_PERSON]
+        for panel in ("GUI", "RGB_BUFFER_PREVIEW", "DEPTH_BUFFER_PREVIEW", "SEGMENTATION_MARK_PREVIEW"):
+            bullet.configureDebugVisualizer(getattr(bullet, f"COV_ENABLE_{panel}"), 0)
+        bullet.configureDebugVisualizer(lightPosition=WINDOW_LIGHT)
+        assert camera.eye is not None and camera.target is not None
+        way = np.subtract(camera.eye, camera.target)
+        yaw, pitch = np.degrees([np.arctan2(way[0], -way[1]), -np.arcsin(way[2] / np.linalg.norm(way))])
+        bullet.resetDebugVisualizerCamera(WINDOW_DISTANCE, float(yaw), float(pitch), camera.target)
+
     def _release_joints(self) -> None:
         bullet = self.bullet
         for index in (facts.DOOR, facts.DRAWER, facts.SWITCH):
@@ -126,6 +143,10 @@ class World:
     def proprio(self) -> Array:
         return self.robot.proprio(self.control.gripper)
 
+    def is_on(self, light: int) -> bool:
+        """`light` is BULB or LED."""
+        return self.control.bulb if light == facts.BULB else self.control.led
+
     def save(self) -> SavedState:
         """What follows is the same, bit for bit, as what follows `restore`: both begin without a memory of contacts."""
         self._forget_contacts()
@@ -135,7 +156,8 @@ class World:
         self._forget_contacts()
         self.bullet.restoreState(saved.identifier)
         self._forget_contacts()
-        self.control, self.moment = saved.control, object()
+        self.control = saved.control
+        self._changed()
 
     # --- what changes -----------------------------------------------------------------------------------------------------------------
 
@@ -160,7 +182,8 @@ class World:
     def settle(self) -> None:
         """One substep, after which contacts are known; the target is where the gripper then is."""
         self.bullet.stepSimulation()
-        self.control, self.moment = self.control._replace(target=self.robot.pose()), object()
+        self.control = self.control._replace(target=self.robot.pose())
+        self._changed()
 
     def shuffle_cubes(self, rng: np.random.Generator, surfaces: Sequence[str]) -> None:
         """Cubes onto surfaces, drawn again until none touches another or is stuck in something."""
@@ -190,8 +213,19 @@ class World:
         self.robot.grip(gripper)
         for _ in range(facts.SUBSTEPS):
             self.bullet.stepSimulation()
-        self.moment = object()
         self._work_the_lights()
+        self._changed()
+
+    def paint_lights(self) -> None:
+        """In pybullet's own pictures; our renderer mixes the colours itself."""
+        for light, part in self.lights.items():
+            color = LIGHT_COLORS[light] if self.is_on(light) else facts.LIGHT_OFF
+            self.bullet.changeVisualShape(part.body, part.link, rgbaColor=(*color, 1))
+
+    def _changed(self) -> None:
+        self.moment = object()
+        if self._gui:
+            self.paint_lights()
 
     def _work_the_lights(self) -> None:
         old = self.control

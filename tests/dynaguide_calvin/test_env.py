@@ -1,6 +1,10 @@
 """The play table as a Gymnasium environment: spaces, control, furniture, cubes, determinism, and what it refuses."""
 
 import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 
 import gymnasium as gym
 import hand
@@ -320,10 +324,46 @@ def test_arguments_that_do_not_exist_are_refused():
 def test_the_command_plays_a_behaviour_into_a_video(tmp_path, monkeypatch, capsys):
     from dynaguide_calvin.__main__ import main
 
-    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":4321")  # nobody answers there
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no window can be opened"):
+        PlayTableEnv(render_mode="human")
     main(["--behavior", "button_on", "--renderer", "tiny"])
     assert iio.imread(tmp_path / "play_table.mp4").shape[1:] == (200, 400, 3)
     with pytest.raises(SystemExit):
         main(["--behavior", "button_onn"])
     assert "did you mean 'button_on'" in capsys.readouterr().err
+
+
+WINDOW = """
+from dynaguide_calvin import scene as facts
+from dynaguide_calvin.bullet import PhysicsError
+from dynaguide_calvin.env import PlayTableEnv
+
+env = PlayTableEnv(cameras=(), render_mode="human")
+world = env.world
+for word in ("on", "off"):
+    env.reset(seed=0, options={"setup": {"switch": word}})
+    body, link = world.lights[facts.BULB]
+    print(next(shape[7][:3] for shape in world.bullet.getVisualShapeData(body) if shape[1] == link))
+world.bullet.disconnect()
+try:
+    env.step([0] * 7)
+except PhysicsError:
+    print("closed")
+"""
+
+
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb for a window")
+def test_a_window_shows_the_lights_and_may_be_closed_at_any_time(monkeypatch):
+    read, write = os.pipe()
+    with subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24"], pass_fds=[write], stderr=subprocess.DEVNULL) as server:
+        try:
+            os.close(write)
+            monkeypatch.setenv("DISPLAY", f":{os.read(read, 16).decode().strip()}")
+            lines = subprocess.run([sys.executable, "-c", WINDOW], stdout=subprocess.PIPE, text=True, timeout=120).stdout.splitlines()
+        finally:
+            os.close(read)
+            server.terminate()
+    on, off = (str(tuple(map(float, color))) for color in (facts.BULB_COLOR, facts.LIGHT_OFF))
+    assert [line for line in lines if line in (on, off, "closed")] == [on, off, "closed"]
