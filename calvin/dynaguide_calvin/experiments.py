@@ -210,10 +210,7 @@ def goal_images(experiment: Experiment, cameras: Sequence[str], folder: Path | N
         missing = [camera for camera in cameras if camera not in file.obs_shapes]
         if missing:
             raise UserError(f"{experiment.pos_examples} has no pictures of {missing[0]!r}, which the policy's goals show")
-        return {
-            camera: np.stack([file.read(name, camera, int(length) - 1) for name, length in zip(file.names, file.lengths, strict=True)])
-            for camera in cameras
-        }
+        return {camera: file.last_frames(camera) for camera in cameras}
 
 
 def _pictures(folder: Path) -> Array:

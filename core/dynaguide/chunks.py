@@ -72,8 +72,8 @@ class ChunkDataset(Dataset[Batch]):
     early_share   windows that begin in an episode's first `early_steps` steps are repeated in `drawn`, until they are this share of it
     late_share    the same for those of its last `late_steps` frames
     computed      frames that are not in the file but belong to its episodes (`dynaguide.features`), by key; they count as observations
-    Low-dimensional data always lies in memory. Images do when they fit in half of what is free (`cache_images=None`), else they are read from the
-    file when they are needed, by worker processes.
+    Low-dimensional data always lies in memory, and so do images of which only each episode's last is wanted. Other images do when they fit in half of
+    what is free (`cache_images=None`), else they are read from the file when they are needed, by worker processes.
     """
 
     def __init__(
@@ -102,8 +102,11 @@ class ChunkDataset(Dataset[Batch]):
             self.env_meta, self.names = file.env_meta, file.names
             self.shapes = {key: file.obs_shapes[key] for key in keys} | {key: value.shape for key, value in self._computed.items()}
             self.first, self.last, self.episode_of = _episode_index(file.lengths)
-            self.images_cached = _fits(file, keys) if cache_images is None else cache_images
+            ends = [key for key in keys if file.is_image(key) and key not in obs_keys and windows.outcome == "last"]
+            keys = [key for key in keys if key not in ends]
+            self.images_cached = _fits(file, keys) if cache_images is None or not any(map(file.is_image, keys)) else cache_images
             self.actions, self._arrays = _joined(file, [key for key in keys if self.images_cached or not file.is_image(key)])
+            self._ends = {key: file.last_frames(key) for key in ends}
         every = np.arange(len(self.episode_of))
         self.drawn = _emphasised(every, self.step(every) < early_steps, early_share)
         self.drawn = _emphasised(self.drawn, self.steps_left(self.drawn) <= late_steps, late_share)
@@ -125,7 +128,7 @@ class ChunkDataset(Dataset[Batch]):
         history = index[:, None] + np.arange(1 - self.windows.history, 1)
         frames = np.maximum(history, first[:, None])
         obs = {key: self._frames(key, frames) for key in self.obs_keys}
-        outcome = {key: self._frames(key, self._outcome_frames(index, last)[:, None]) for key in self.outcome_keys}
+        outcome = {key: self._outcome(key, index, last) for key in self.outcome_keys}
         return Batch(obs, torch.from_numpy(self._chunks(index, first, last)), outcome, torch.from_numpy(index))
 
     def steps_left(self, index: Indices) -> Indices:
@@ -153,10 +156,18 @@ class ChunkDataset(Dataset[Batch]):
             return last
         return np.minimum(index + self.windows.offset + self.windows.horizon, last)
 
+    def _outcome(self, key: str, index: Indices, last: Indices) -> Tensor:
+        if key in self._ends:
+            return self._tensor(key, self._ends[key][self.episode_of[index]][:, None])
+        return self._frames(key, self._outcome_frames(index, last)[:, None])
+
     def _frames(self, key: str, frames: Indices) -> Tensor:
         """frames: (batch, count) -> (batch, count, ...)"""
         source = self._arrays.get(key, self._computed.get(key))
-        values = self._read_frames(key, frames) if source is None else source[frames]
+        return self._tensor(key, self._read_frames(key, frames) if source is None else source[frames])
+
+    def _tensor(self, key: str, values: NDArray[Any]) -> Tensor:
+        """Images with their channels first."""
         tensor = torch.from_numpy(values)
         return tensor.movedim(-1, -3) if len(self.shapes[key]) == 3 else tensor
 

@@ -25,6 +25,13 @@ from dynaguide.files import existing_file, writable_folder, written_whole
 Array = NDArray[Any]
 
 
+_Identity = tuple[Any, ...]  # of a file and a split, until the file changes
+# What was found to be right is remembered: a program opens its data many times.
+_LENGTHS: dict[_Identity, Array] = {}
+_CHECKED: set[tuple[_Identity, str]] = set()  # observations of a file, and its actions
+_ACTIONS = "data/actions"  # unlike any observation's name
+
+
 class Episode(NamedTuple):
     """One episode in memory."""
 
@@ -40,13 +47,14 @@ class EpisodeFile:
     def __init__(self, path: Path | str, *, split: str | None = None) -> None:
         self.path = existing_file(path, "episode file")
         self._file = _opened(self.path)
-        self._last: tuple[str, h5py.Group, dict[str, h5py.Dataset]] | None = None
+        self._last: _Demo | None = None
         try:
             self._data = _data_group(self._file, self.path)
             self.names = _ordered(list(self._data)) if split is None else self._split_names(split)
             if not self.names:
                 raise UserError(f"{self.path} has no episodes" + (f" in its split {split!r}" if split else ""))
-            self.lengths = np.array([self._checked_length(name) for name in self.names])
+            self._identity = _identity(self.path, split)
+            self.lengths = self._checked_lengths()
         except UserError:
             self._file.close()
             raise
@@ -77,19 +85,19 @@ class EpisodeFile:
 
     @property
     def action_size(self) -> int:
-        return int(self._demo(self.names[0])["actions"].shape[1])
+        return int(self._demo(self.names[0]).group["actions"].shape[1])
 
     @property
     def obs_shapes(self) -> dict[str, tuple[int, ...]]:
         """Key -> shape of one frame, as stored (images: height, width, channel)."""
-        return {key: tuple(item.shape[1:]) for key, item in sorted(self._obs(self.names[0]).items())}
+        return {key: tuple(item.shape[1:]) for key, item in sorted(self._demo(self.names[0]).observations().items())}
 
     def is_image(self, key: str) -> bool:
         return len(self.obs_shapes[key]) == 3
 
     def attrs(self, name: str) -> dict[str, Any]:
         """What is known of an episode."""
-        return {key: _plain(value) for key, value in self._demo(name).attrs.items()}
+        return {key: _plain(value) for key, value in self._demo(name).group.attrs.items()}
 
     def episode(self, name: str, keys: Sequence[str] | None = None) -> Episode:
         """A whole episode, with all observations or those named."""
@@ -98,17 +106,22 @@ class EpisodeFile:
 
     def part(self, name: str, part: str) -> Array | None:
         """`rewards` or `dones` of an episode, if the file has them."""
-        demo = self._demo(name)
+        demo = self._demo(name).group
         return self._read(demo[part], name, slice(None)) if part in demo else None
 
     def actions(self, name: str) -> Array:
-        return self._read(self._demo(name)["actions"], name, slice(None))
+        return self._read(self._demo(name).group["actions"], name, slice(None))
 
     def read(self, name: str, key: str, frames: slice | int | Sequence[int] = slice(None)) -> Array:
         """Some frames of one observation of one episode; a list of frames must be increasing."""
-        if key not in self._obs(name):
-            raise UserError(f"{self.path}, {name}: {unknown_name('observation', key, list(self._obs(name)))}")
-        return self._read(self._obs(name)[key], name, frames)
+        dataset = self._demo(name).observation(key)
+        if dataset is None:
+            raise UserError(f"{self.path}, {name}: {unknown_name('observation', key, list(self._demo(name).observations()))}")
+        return self._read(dataset, name, frames)
+
+    def last_frames(self, key: str) -> Array:
+        """One observation at the end of every episode: (episode, ...)."""
+        return np.stack([self.read(name, key, int(length) - 1) for name, length in zip(self.names, self.lengths, strict=True)])
 
     def check(self, keys: Sequence[str]) -> None:
         """Refuse what would spoil training: actions outside [-1, 1], NaNs, images that are not uint8, shapes that differ between episodes."""
@@ -116,23 +129,27 @@ class EpisodeFile:
         for key in keys:
             if key not in shapes:
                 raise UserError(f"{self.path}: {unknown_name('observation', key, list(shapes))}")
+        unknown = [key for key in keys if (self._identity, key) not in _CHECKED]
+        if (self._identity, _ACTIONS) in _CHECKED and not unknown:
+            return
         for name in self.names:
             actions = self.actions(name)
             _check_finite(actions, f"{self.path}, {name}: actions")
             if np.abs(actions).max() > 1 + 1e-6:
                 raise UserError(f"{self.path}, {name}: actions reach {np.abs(actions).max():.4g}, expected [-1, 1] (scale them, as robomimic does)")
-            for key in keys:
+            for key in unknown:
                 self._check_observation(name, key, shapes[key])
+        _CHECKED.update((self._identity, key) for key in (_ACTIONS, *unknown))
 
     def _check_observation(self, name: str, key: str, shape: tuple[int, ...]) -> None:
-        group = self._obs(name)
+        dataset = self._demo(name).observation(key)
         where = f"{self.path}, {name}: {key}"
-        if key not in group:
+        if dataset is None:
             raise UserError(f"{where} is missing, though other episodes have it")
-        if tuple(group[key].shape[1:]) != shape:
-            raise UserError(f"{where} has shape {tuple(group[key].shape[1:])} a frame, other episodes {shape}")
-        if len(shape) == 3 and group[key].dtype != np.uint8:
-            raise UserError(f"{where} is an image of {group[key].dtype}, expected uint8 (height, width, channel)")
+        if tuple(dataset.shape[1:]) != shape:
+            raise UserError(f"{where} has shape {tuple(dataset.shape[1:])} a frame, other episodes {shape}")
+        if len(shape) == 3 and dataset.dtype != np.uint8:
+            raise UserError(f"{where} is an image of {dataset.dtype}, expected uint8 (height, width, channel)")
         if len(shape) < 3:
             _check_finite(self.read(name, key), where)
 
@@ -142,17 +159,11 @@ class EpisodeFile:
             raise UserError(f"{self.path}: {unknown_name('split', split, self.splits)}{hint}")
         return _ordered([name.decode() for name in self._file["mask"][split][()]])
 
-    def _demo(self, name: str) -> h5py.Group:
-        """The episode's group; the last one stays open, because looking a group up takes longer than reading its numbers."""
-        if self._last is None or self._last[0] != name:
-            group = self._data[name]
-            self._last = (name, group, {key: group["obs"][key] for key in group["obs"]})
-        return self._last[1]
-
-    def _obs(self, name: str) -> dict[str, h5py.Dataset]:
-        self._demo(name)
-        assert self._last is not None
-        return self._last[2]
+    def _demo(self, name: str) -> "_Demo":
+        """The last episode stays open, because looking one up takes longer than reading its numbers."""
+        if self._last is None or self._last.name != name:
+            self._last = _Demo(name, self._data[name])
+        return self._last
 
     def _read(self, dataset: h5py.Dataset, name: str, frames: slice | int | Sequence[int]) -> Array:
         try:
@@ -160,20 +171,46 @@ class EpisodeFile:
         except OSError as error:
             raise UserError(f"{self.path}, {name}: {dataset.name} cannot be read (truncated or damaged)") from error
 
+    def _checked_lengths(self) -> Array:
+        """Frames of each episode."""
+        if self._identity not in _LENGTHS:
+            _LENGTHS[self._identity] = np.array([self._checked_length(name) for name in self.names])
+            _LENGTHS[self._identity].setflags(write=False)
+        return _LENGTHS[self._identity]
+
     def _checked_length(self, name: str) -> int:
         if name not in self._data:
             raise UserError(f"{self.path}: a split names {name}, which is not in the file")
+        demo = self._demo(name)
+        parts = set(demo.group)
         for part in ("actions", "obs"):
-            if part not in self._data[name]:
+            if part not in parts:
                 raise UserError(f"{self.path}: data/{name} has no {part!r}: not robomimic's schema")
-        shape = self._demo(name)["actions"].shape
+        shape = demo.group["actions"].shape
         length = int(shape[0])
         if len(shape) != 2 or length == 0:
             raise UserError(f"{self.path}: {name} is empty or its actions are not (length, action): shape {shape}")
-        for key, item in self._obs(name).items():
+        for key, item in demo.observations().items():
             if item.shape[0] != length:
                 raise UserError(f"{self.path}: {name} has {length} actions but {item.shape[0]} frames of {key}")
         return length
+
+
+class _Demo:
+    """An episode's group, and those of its observations that were asked for."""
+
+    def __init__(self, name: str, group: h5py.Group) -> None:
+        self.name, self.group = name, group
+        self._opened: dict[str, h5py.Dataset | None] = {}
+
+    def observation(self, key: str) -> h5py.Dataset | None:
+        if key not in self._opened:
+            self._opened[key] = self.group.get(f"obs/{key}")
+        return self._opened[key]
+
+    def observations(self) -> dict[str, h5py.Dataset]:
+        self._opened = dict(self.group["obs"].items())
+        return {key: item for key, item in self._opened.items() if item is not None}
 
 
 class EpisodeWriter:
@@ -320,6 +357,11 @@ def _opened(path: Path) -> h5py.File:
     except OSError as error:
         reason = "is truncated" if "truncated" in str(error) else "is not an HDF5 file, or is damaged"
         raise UserError(f"episode file {path} {reason}") from error
+
+
+def _identity(path: Path, split: str | None) -> _Identity:
+    found = path.stat()
+    return path.resolve(), split, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _data_group(file: h5py.File, path: Path) -> h5py.Group:

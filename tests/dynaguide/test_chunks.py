@@ -59,6 +59,16 @@ def test_every_window_is_what_it_says(path, padding, outcome, cached, history, o
                 row += 1
 
 
+def test_pictures_of_ends_alone_lie_in_memory(path):
+    data = ChunkDataset(path, ["pose"], Windows(outcome="last"), outcome_keys=["image"], cache_images=False)
+    assert data.images_cached  # nothing is left for worker processes to read
+    everything = ChunkDataset(path, ["pose", "image"], Windows(outcome="last"), outcome_keys=["image"])
+    every = np.arange(len(data))
+    torch.testing.assert_close(data.batch(every).outcome, everything.batch(every).outcome, atol=0, rtol=0)
+    after_chunk = ChunkDataset(path, ["pose"], Windows(outcome="chunk"), outcome_keys=["image"], cache_images=False)
+    assert not after_chunk.images_cached
+
+
 def test_images_stay_bytes_and_channels_come_first(path):
     batch = ChunkDataset(path, ["image"], Windows()).batch(np.array([0, 5]))
     assert batch.obs["image"].dtype == torch.uint8

@@ -153,6 +153,8 @@ def test_error_with_frames_that_do_not_match_the_actions(path):
     ],
 )
 def test_error_with_values_that_would_spoil_training(path, place, value, message):
+    with EpisodeFile(path) as file:
+        file.check(["image", "proprio"])  # what was right once is checked again after the file has changed
     with h5py.File(path, "r+") as file:
         file[f"data/{place}"][2, 0] = value
     with EpisodeFile(path) as file, pytest.raises(UserError, match=message):
