@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import imageio.v2 as imageio
 import matplotlib
@@ -26,6 +26,7 @@ from dynaguide.health import IMPROVES, LISTENS, RISES, SEPARATES, SEPARATES_NOIS
 from dynaguide.outcome_training import OutcomeData, film_strip
 from dynaguide.outcomes import Dynamics, load_dynamics
 from dynaguide.randomness import seed_everything
+from dynaguide.scores import Conditions, Distance, score_of_outcomes
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     made.add_argument("--key", required=True, help="the behaviour")
     made.add_argument("--encoder", help="where DINOv2's weights lie, if the checkpoint does not carry its encoder")
     made.add_argument("--alpha", type=float, default=30.0, help="sigma of the score")
+    made.add_argument("--distance", default="euclidean", help=f"between outcomes, as in the experiment: {', '.join(get_args(Distance))}")
+    made.add_argument("--compare", nargs="+", metavar="CAMERA", help="cameras whose pictures are compared, as in the experiment; all if not given")
     made.add_argument("--max_examples", type=int, default=20, help="conditions")
     made.add_argument("--max_windows", type=int, default=512, help="windows that errors are measured on")
     made.add_argument("--feature_dir", type=Path, help="where the encoder's tokens are kept; beside the data if not given")
@@ -68,7 +71,8 @@ def run(args: Namespace) -> None:
         raise UserError(f"--action_chunk_length {args.action_chunk_length}, but the model was trained on chunks of {horizon}")
     data, behaviors = _mixed(args, dynamics)
     wanted = read_conditions(args.good_hdf5, dynamics, max_examples=args.max_examples)
-    found = health(dynamics, examined(data, behaviors, max_windows=args.max_windows, seed=args.seed), wanted, args.key, args.alpha, seed=args.seed)
+    score = score_of_outcomes(dynamics, Conditions(wanted), args.alpha, distance=args.distance, cameras=args.compare)
+    found = health(dynamics, examined(data, behaviors, max_windows=args.max_windows, seed=args.seed), score, args.key, seed=args.seed)
     write_json(args.exp_dir / "health.json", found.to_dict())
     _plot(found, args.key, args.exp_dir / "health.png")
     _film(dynamics, data, args.exp_dir / "film.png")

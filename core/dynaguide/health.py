@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from dynaguide.errors import UserError
 from dynaguide.noising import ChunkNoise
 from dynaguide.outcome_training import DynamicsObjective
 from dynaguide.outcomes import Dynamics
-from dynaguide.scores import Conditions, outcome_metric
+from dynaguide.scores import OutcomeScore
 from dynaguide.types import to_float_image
 
 Verdict = Literal["yes", "no", "unknown"]
@@ -87,20 +86,18 @@ def auroc(wanted: NDArray[Any], others: NDArray[Any]) -> float:
     return float((wanted[:, None] > others).mean() + 0.5 * (wanted[:, None] == others).mean())
 
 
-def health(
-    dynamics: Dynamics, examined: Examined, wanted: Float[Tensor, "condition token width"], key: str, sigma: float, *, seed: int = 0
-) -> Health:
-    """All questions. wanted: tokens of outcomes of the behaviour `key`, from episodes that are not examined"""
+def health(dynamics: Dynamics, examined: Examined, score: OutcomeScore, key: str, *, seed: int = 0) -> Health:
+    """All questions. score: of outcomes; its conditions show the behaviour `key`, and come from episodes that are not examined"""
     if key not in examined.behaviors:
         raise UserError(f"no examined episode shows {key!r} (they show: {', '.join(sorted(set(examined.behaviors)))})")
     torch.manual_seed(seed)
-    patient = _Patient(dynamics, examined, outcome_metric(Conditions(wanted), sigma))
+    patient = _Patient(dynamics, examined, score)
     return Health([*patient.errors(), patient.over_the_episode(), patient.drawing(), *patient.separation(key), patient.gradient()])
 
 
 class _Patient:
-    def __init__(self, dynamics: Dynamics, examined: Examined, metric: Callable[[Tensor], Tensor]) -> None:
-        self.dynamics, self.examined, self.metric = dynamics, examined, metric
+    def __init__(self, dynamics: Dynamics, examined: Examined, score: OutcomeScore) -> None:
+        self.dynamics, self.examined, self.score = dynamics, examined, score
         self.tokens = DynamicsObjective(dynamics).eval().tokens
         self.noise = ChunkNoise(share=1.0, relative_to=None, scale=1.0)
 
@@ -203,12 +200,12 @@ class _Patient:
             outcome = self.tokens(batch.outcome)
             if step is not None:
                 outcome = self._predict(batch, self.tokens(batch.obs))(self._noised(step)(batch.actions))
-            found.append(self.metric(outcome).cpu())
+            found.append(self.score(outcome).cpu())
         return torch.cat(found).numpy()
 
     def _bound(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         predict = self._predict(batch, self.tokens(batch.obs))
-        return lambda actions: self.metric(predict(actions))
+        return lambda actions: self.score(predict(actions))
 
     def _predict(self, batch: Batch, now: Tensor) -> Callable[[Tensor], Tensor]:
         key = self.dynamics.config.proprio_key

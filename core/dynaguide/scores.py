@@ -16,6 +16,7 @@ from dynaguide.types import ActionChunk, BoundScore, Observation, Score
 
 AWAY = ("log_p", "log_not_p")
 Distance = Literal["euclidean", "squared", "weighted"]
+OutcomeScore = Callable[[Tokens], Float[Tensor, " batch"]]
 _SOFTNESS = 0.5  # added to the standard deviation of a number of a token: what varies less than this counts about equally
 
 
@@ -44,17 +45,25 @@ def goal_score(
                (for pictures that show one part as wanted and everything else as it happens to be)
     cameras    whose pictures are compared; None: all
     """
+    compare = score_of_outcomes(dynamics, conditions, sigma, distance=distance, cameras=cameras)
+
+    def given(obs: Observation) -> BoundScore:
+        predict = dynamics.given(obs)
+        return lambda actions: compare(predict(actions))
+
+    return Score(given)
+
+
+def score_of_outcomes(
+    dynamics: Dynamics, conditions: Conditions, sigma: float, *, distance: Distance = "euclidean", cameras: Sequence[str] | None = None
+) -> OutcomeScore:
+    """`goal_score` as a function of the outcome: of one that the dynamics model predicts, or of a true one's tokens."""
     metric = outcome_metric(_seen_by(conditions, dynamics, cameras), sigma, distance=distance)
     shape = (dynamics.config.image_tokens, dynamics.config.features)
     for tokens in (conditions.positive, conditions.negative):
         if tokens is not None and tuple(tokens.shape[1:]) != shape:
             raise UserError(f"the conditions' tokens have the shape {tuple(tokens.shape[1:])}, the dynamics model predicts {shape}")
-
-    def given(obs: Observation) -> BoundScore:
-        predict = dynamics.given(obs)
-        return lambda actions: metric(_tokens_of(predict(actions), dynamics, cameras))
-
-    return Score(given)
+    return lambda outcome: metric(_tokens_of(outcome, dynamics, cameras))
 
 
 def _seen_by(conditions: Conditions, dynamics: Dynamics, cameras: Sequence[str] | None) -> Conditions:
@@ -73,8 +82,8 @@ def _tokens_of(outcomes: Tokens, dynamics: Dynamics, cameras: Sequence[str] | No
     return torch.cat([parts[dynamics.config.cameras.index(camera)] for camera in cameras], 1)
 
 
-def outcome_metric(conditions: Conditions, sigma: float, *, distance: Distance = "euclidean") -> Callable[[Tokens], Float[Tensor, " batch"]]:
-    """Eq. 2 as a function of an outcome, predicted or true."""
+def outcome_metric(conditions: Conditions, sigma: float, *, distance: Distance = "euclidean") -> OutcomeScore:
+    """Eq. 2 as a function of an outcome's tokens, all of which are compared."""
     if not 0 < sigma < float("inf"):
         raise UserError(f"sigma (--alpha) must be positive, not {sigma}")
     if distance not in get_args(Distance):
