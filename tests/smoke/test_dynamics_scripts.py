@@ -99,6 +99,22 @@ def test_the_examination_is_repeatable(folder, tmp_path):
     assert one == other
 
 
+def test_the_examination_scores_as_it_is_told(folder, tmp_path, capsys):
+    true = "true outcomes separate the behaviour"
+    flags = {"plain": [], "weighted": ["--distance", "weighted"], "contrasted": ["--bad_hdf5", str(folder / "valid.hdf5")]}
+    scores = []
+    for name, given in flags.items():
+        examine(folder, tmp_path / name, "--compare", "camera", *given)
+        found = json.loads((tmp_path / name / "health.json").read_text())["questions"]
+        scores.append(found[true]["numbers"]["scores"]["corner_1"])
+    assert len({tuple(values) for values in scores}) == len(flags)
+    for given, message in (("--distance=manhattan", "invalid choice: 'manhattan'"), ("--compare=fisheye", "unknown camera to compare by")):
+        with pytest.raises(SystemExit) as stopped:
+            examine(folder, tmp_path / "refused", given)
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
 def test_strict_fails_a_script_when_the_model_cannot_steer(folder, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         examine(folder, tmp_path, "--strict")
