@@ -286,10 +286,9 @@ def _vertices(shape: VisibleShape, part: int) -> Array:
 def _poses(world: World, groups: Mapping[int, list[int]]) -> Array:
     """(MOST_PARTS, 4, 4) of the parts in their order, transposed as GL wants them."""
     places = np.array(_places(world, groups))
-    products = places[:, 3:, None] * places[:, None, 3:]
     made = np.zeros((MOST_PARTS, 4, 4), np.float32)
     made[:, 3, 3] = 1
-    made[: len(places), :3, :3] = (np.eye(3).ravel() + products.reshape(-1, 16) @ _TURN).reshape(-1, 3, 3)
+    made[: len(places), :3, :3] = _turns(places[:, 3:]).transpose(0, 2, 1)
     made[: len(places), 3, :3] = places[:, :3]
     return made
 
@@ -307,22 +306,15 @@ def _places(world: World, groups: Mapping[int, list[int]]) -> list[tuple[float, 
     return made
 
 
-def _turn_of_products() -> Array:
-    """(16, 9): from the products of a quaternion's numbers x, y, z, w to its rotation less the identity, transposed."""
-    x, y, z, w = range(4)
-    terms = [
-        [(y, y, -2), (z, z, -2)], [(x, y, 2), (z, w, 2)], [(x, z, 2), (y, w, -2)],
-        [(x, y, 2), (z, w, -2)], [(x, x, -2), (z, z, -2)], [(y, z, 2), (x, w, 2)],
-        [(x, z, 2), (y, w, 2)], [(y, z, 2), (x, w, -2)], [(x, x, -2), (y, y, -2)],
-    ]  # fmt: skip
-    made = np.zeros((4, 4, 9))
-    for entry, parts in enumerate(terms):
-        for one, other, factor in parts:
-            made[one, other, entry] = factor
-    return made.reshape(16, 9)
-
-
-_TURN = _turn_of_products()
+def _turns(quaternions: Array) -> Array:
+    """(n, 4) as x, y, z, w -> (n, 3, 3)."""
+    x, y, z, w = quaternions.T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), -1, 0)
 
 
 def _texture(context: Any, path: Path) -> Any:
